@@ -5,14 +5,15 @@ Rules:
     1. A snapshot is one consistent pair of SVID and bundles; nobody mixes two generations.
     2. Generations only grow, and an unchanged content is no new generation.
     3. A source is asked at every handshake and every request, so `snapshot` is a plain read.
-    4. A subscriber is called after the new snapshot is visible, from any thread, and must not block.
+    4. A subscriber is called once the new snapshot is visible, from any thread; it must not block.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Snapshot:
         svid: Our chain and private key.
         bundles: Whom we trust, by trust domain.
         generation: 1 for the first, growing by one with each change.
+        created_at: Aware UTC time at which this state was first seen.
     """
 
     svid: X509Svid
     bundles: TrustBundleSet
     generation: int
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -97,7 +100,7 @@ class Subscribers:
         for callback in callbacks:
             try:
                 callback(snapshot)
-            except Exception:  # the outermost loop of a notification; a subscriber is foreign code
+            except Exception:  # noqa: BLE001 - the outermost loop; a subscriber is foreign code
                 _log.exception("a subscriber failed on generation %d", snapshot.generation)
 
 

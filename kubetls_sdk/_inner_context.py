@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One generation of TLS settings: an `ssl.SSLContext` that is built once and never changed.
+
+Rules:
+    1. TLS 1.3, no session tickets, own authorities only; the web roots are never loaded.
+    2. Key and certificate reach OpenSSL without a file on disk where the platform allows it.
+    3. Not `VERIFY_X509_STRICT`, on any Python version: one behaviour for all (docs/explanation).
+
+Spec: RFC 8446 §4.6.1 (tickets); RFC 5280 §6.1 (an intermediate may be the anchor).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kubetls_sdk.exceptions import SvidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kubetls_sdk._context import ReloadingContext
+    from kubetls_sdk.source import Snapshot
+    from kubetls_sdk.svid import X509Svid
+
+__all__ = ("InnerContext",)
+
+_VERIFY_X509_PARTIAL_CHAIN = 0x80000
+_HANDSHAKE, _CERTIFICATE, _TLS13 = 22, 11, 0x0304
+
+
+class InnerContext(ssl.SSLContext):
+    """The settings of one generation.
+
+    Attributes:
+        snapshot: The state of the source that they were built from.
+        reloading: The context that they were built for.
+    """
+
+    snapshot: Snapshot
+    reloading: ReloadingContext
+
+    @classmethod
+    def build(cls, snapshot: Snapshot, reloading: ReloadingContext) -> InnerContext:
+        """Build a context from a snapshot; takes about a millisecond, touches no shared state.
+
+        Raises:
+            SvidError: OpenSSL does not take the key or the certificate.
+        """
+        role = ssl.PROTOCOL_TLS_SERVER if reloading.server_side else ssl.PROTOCOL_TLS_CLIENT
+        context = cls(role)
+        context.snapshot = snapshot
+        context.reloading = reloading
+        context.check_hostname = False  # The SPIFFE check in the handshake names the peer.
+        context.verify_mode = ssl.CERT_OPTIONAL if reloading.optional else ssl.CERT_REQUIRED
+        context.verify_flags |= _VERIFY_X509_PARTIAL_CHAIN  # type: ignore[operator]
+        context.minimum_version = (
+            ssl.TLSVersion.TLSv1_2 if reloading.allow_tls12 else ssl.TLSVersion.TLSv1_3
+        )
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        if reloading.server_side:
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
+        if reloading.alpn_protocols:
+            context.set_alpn_protocols(list(reloading.alpn_protocols))
+        ssl.SSLContext.__base__._msg_callback.__set__(context, note_presented_leaf)
+        _trust(context, snapshot)
+        _present(context, snapshot.svid)
+        return context
+
+    def _wrap_bio(self, *args: Any, owner: Any, session: Any = None, **kwargs: Any) -> Any:
+        del session  # Nothing is resumed.
+        owner._reloading, owner.snapshot = self.reloading, self.snapshot  # noqa: SLF001
+        return super()._wrap_bio(*args, owner=owner, session=None, **kwargs)
+
+    def _wrap_socket(self, *args: Any, owner: Any, session: Any = None, **kwargs: Any) -> Any:
+        del session
+        owner._reloading, owner.snapshot = self.reloading, self.snapshot  # noqa: SLF001
+        return super()._wrap_socket(*args, owner=owner, session=None, **kwargs)
+
+
+def presented_leaf(message: bytes, version: int) -> bytes | None:
+    """Read the first certificate of a TLS Certificate message, as DER, or None.
+
+    Spec: RFC 8446 §4.4.2; RFC 5246 §7.4.2.
+    """
+    start = 4  # the handshake header: type and 24-bit length
+    if version >= _TLS13:
+        start += 1 + message[start] if len(message) > start else 1
+    start += 3  # the length of the list
+    length = int.from_bytes(message[start : start + 3], "big")
+    der = message[start + 3 : start + 3 + length]
+    return der if length and len(der) == length else None
+
+
+def note_presented_leaf(
+    connection: Any, direction: str, version: int, content_type: int, msg_type: int, data: bytes
+) -> None:
+    """Remember the certificate that a peer presents, so that a refusal can name it."""
+    if msg_type == _CERTIFICATE and content_type == _HANDSHAKE and direction == "read":
+        connection.presented_leaf = presented_leaf(data, version)
+
+
+def _trust(context: ssl.SSLContext, snapshot: Snapshot) -> None:
+    roots = b"".join(a.public_bytes(Encoding.DER) for a in snapshot.bundles.authorities())
+    if roots:  # without any, OpenSSL's empty store refuses everybody
+        context.load_verify_locations(cadata=roots)
+
+
+def _present(context: ssl.SSLContext, svid: X509Svid) -> None:
+    with _pem_path(svid.private_key_pem() + svid.certificates_pem()) as path:
+        try:
+            context.load_cert_chain(path)
+        except ssl.SSLError as err:
+            reason = f"OpenSSL does not take the certificate: {err.reason}"
+            raise SvidError(reason) from None
+
+
+@contextmanager
+def _pem_path(pem: bytes) -> Iterator[str]:
+    """Give OpenSSL a path to read a secret from: memory on Linux, else a private file."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
+        descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, pem)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.TemporaryDirectory() as directory:  # created with mode 0700
+        path = Path(directory) / "svid.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(pem)
+        yield str(path)
