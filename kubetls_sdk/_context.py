@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import time
 import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -51,6 +52,7 @@ __all__ = (
 _log = logging.getLogger(__name__)
 
 _ENCODING_DER = 2
+_NOTING_SECONDS = 60.0
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT and kin
 
 # Setting these is what urllib3, requests and aiohttp do to any context: harmless here.
@@ -72,6 +74,7 @@ _OWN = frozenset(
         "_alpn_protocols",
         "_building",
         "_inner",
+        "_noting_until",
         "allow_tls12",
         "expect",
         "optional",
@@ -132,6 +135,7 @@ class _Verifying:
     def _refused(self, err: ssl.SSLError) -> Exception:
         """Turn OpenSSL's refusal of the peer into ours; leave other TLS errors as they are."""
         if isinstance(err, ssl.SSLCertVerificationError):
+            self._reloading._note_presented()  # noqa: SLF001
             return PeerVerificationError(
                 _reason(err, self.snapshot), spiffe_id=self._presented_id()
             )
@@ -267,14 +271,15 @@ class ReloadingContext(ssl.SSLContext):
     _alpn_protocols: tuple[str, ...]
     _building: threading.Lock
     _inner: InnerContext | None
+    _noting_until: float
 
     @property
-    def verify_mode(self) -> ssl.VerifyMode:
+    def verify_mode(self) -> ssl.VerifyMode:  # type: ignore[override]
         """`CERT_REQUIRED`, or `CERT_OPTIONAL` where anonymous clients are allowed."""
         return ssl.CERT_OPTIONAL if self.optional else ssl.CERT_REQUIRED
 
     @property
-    def check_hostname(self) -> bool:
+    def check_hostname(self) -> bool:  # type: ignore[override]
         """True for clients: the handshake names the peer, so nobody has to do it again."""
         return not self.server_side
 
@@ -294,7 +299,7 @@ class ReloadingContext(ssl.SSLContext):
     def wrap_socket(self, sock: Any, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """Wrap a socket as `ssl.SSLContext.wrap_socket` does; a `session` is not resumed."""
         kwargs["session"] = None
-        create: Any = VerifyingSSLSocket._create  # noqa: SLF001 - as the ssl module does
+        create: Any = getattr(VerifyingSSLSocket, "_create")  # noqa: B009 - as the ssl module does
         wrapped: VerifyingSSLSocket = create(sock, *args, context=self._current(), **kwargs)
         wrapped._reloading = self  # noqa: SLF001 - for accept and connect, which come later
         return wrapped
@@ -337,17 +342,36 @@ class ReloadingContext(ssl.SSLContext):
     def _current(self) -> InnerContext:
         """Return the settings of the current generation; build them if nobody has yet."""
         inner = self._inner
-        snapshot = self.source.snapshot
-        if inner is not None and inner.snapshot is snapshot and not self.allow_tls12:
-            return inner
-        with self._building:
-            inner = self._inner
-            if inner is None or inner.snapshot is not snapshot or self.allow_tls12:
-                # With TLS 1.2 each connection has settings of its own: a session cache that is
-                # shared with nobody has nothing to resume (RFC 5246 §7.3).
-                inner = InnerContext.build(snapshot, self)
-                self._inner = inner
-            return inner
+        if inner is None or not self._fits(inner):
+            with self._building:
+                inner = self._inner
+                if inner is None or not self._fits(inner):
+                    inner = InnerContext.build(
+                        self.source.snapshot, self, notes_presented=self._notes_presented()
+                    )
+                    self._inner = inner
+        return inner
+
+    def _fits(self, inner: InnerContext) -> bool:
+        # With TLS 1.2 each connection has settings of its own: a session cache that is shared with
+        # nobody has nothing to resume (RFC 5246 §7.3).
+        return (
+            inner.snapshot is self.source.snapshot
+            and not self.allow_tls12
+            and inner.notes_presented is self._notes_presented()
+        )
+
+    def _notes_presented(self) -> bool:
+        """Clients always record the server's certificate; servers for a while after a refusal.
+
+        OpenSSL tells nothing of a certificate that it refuses. Recording it costs each request a
+        microsecond, so a server starts to when there is something to find out.
+        """
+        until = self._noting_until
+        return not self.server_side or (until > 0 and time.monotonic() < until)
+
+    def _note_presented(self) -> None:
+        self._noting_until = time.monotonic() + _NOTING_SECONDS
 
     def _wrap_bio(self, *args: Any, **kwargs: Any) -> Any:
         return self._current()._wrap_bio(*args, **kwargs)  # noqa: SLF001
@@ -427,6 +451,7 @@ def _make(protocol: int, **settings: Any) -> ReloadingContext:
         setattr(context, name, value)
     context._building = threading.Lock()  # noqa: SLF001
     context._inner = None  # noqa: SLF001
+    context._noting_until = 0.0  # noqa: SLF001
     context._current()  # noqa: SLF001 - what is wrong with the SVID shows here, not at a handshake
     _follow(context)
     return context
