@@ -1,0 +1,66 @@
+# One line a task; every task does its own set-up. Python >= 3.11 and make are all that is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+ONLY ?=
+
+.PHONY: help setup format lint types imports test check demo bench docs build clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make setup    virtual environment with the package and all development tools
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "KubeTLS needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo not installed)."; \
+	  echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV) (about a minute the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev --editable .
+	@touch $@
+
+## make demo     the main job: applications authenticate each other while everything rotates
+demo: setup
+	@$(BIN)/python -m examples.demo
+
+## make test     all tests
+test: setup
+	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+
+## make check    everything that CI runs
+check: lint types imports test
+
+format: setup
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports
+
+## make bench    measures, side by side with what one would use instead (ONLY=name runs one)
+bench: setup
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+## make docs     the documentation site in build/site
+docs: setup
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	@$(BIN)/mkdocs build --strict --site-dir build/site
+
+## make build    wheel and source distribution in dist/
+build: setup
+	@$(BIN)/uv build --quiet --python $(BIN)/python --out-dir dist
+
+clean:
+	rm -rf $(VENV) build dist
