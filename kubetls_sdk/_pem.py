@@ -44,6 +44,8 @@ def blocks(text: bytes) -> list[PemBlock]:
     found: list[PemBlock] = []
     position = 0
     while begin := _BEGIN.search(text, position):
+        if b"-----BEGIN" in text[position : begin.start()]:
+            break  # A malformed BEGIN line before this good one: reported below.
         label = begin[1].decode("ascii")
         end_line = b"-----END " + begin[1] + b"-----"
         end = text.find(end_line, begin.end())
@@ -51,7 +53,7 @@ def blocks(text: bytes) -> list[PemBlock]:
             raise PemSyntaxError(f"block {len(found) + 1} ({label}) is cut off before its END line")
         found.append(PemBlock(label, _decode(text[begin.end() : end], label, len(found) + 1)))
         position = end + len(end_line)
-    if b"-----BEGIN " in text[position:] or (not found and b"-----BEGIN" in text):
+    if b"-----BEGIN" in text[position:]:
         raise PemSyntaxError(f"block {len(found) + 1} has a malformed BEGIN line")
     return found
 

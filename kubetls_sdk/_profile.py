@@ -15,12 +15,29 @@ from __future__ import annotations
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kubetls_sdk.exceptions import KubeTLSError, SpiffeIdError
 from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("ProfileViolation", "claimed_spiffe_id", "is_authority", "leaf_spiffe_id")
+__all__ = (
+    "MALFORMED",
+    "ProfileViolation",
+    "claimed_spiffe_id",
+    "find_extension",
+    "is_authority",
+    "leaf_spiffe_id",
+)
+
+MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the parser raises for a certificate that it cannot read, at once or on access."""
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -41,7 +58,7 @@ def leaf_spiffe_id(leaf: x509.Certificate) -> SpiffeId:
     """
     try:
         extensions = leaf.extensions
-    except (ValueError, x509.DuplicateExtension) as err:
+    except MALFORMED as err:
         raise ProfileViolation(f"expected well-formed extensions, got {err}") from err
     spiffe_id = _uri_san(extensions)
     _check_not_authority(extensions)
@@ -54,17 +71,20 @@ def claimed_spiffe_id(leaf: x509.Certificate) -> SpiffeId | None:
     """Return the identity that a certificate claims, for log lines about refused peers, or None."""
     try:
         return _uri_san(leaf.extensions)
-    except (ValueError, x509.DuplicateExtension, ProfileViolation):
+    except (*MALFORMED, ProfileViolation):
         return None
 
 
 def is_authority(certificate: x509.Certificate) -> bool:
     """Tell whether a certificate may sign others: basicConstraints cA (RFC 5280 §4.2.1.9)."""
-    constraints = _find(certificate.extensions, x509.BasicConstraints)
+    constraints = find_extension(certificate.extensions, x509.BasicConstraints)
     return constraints is not None and constraints.value.ca
 
 
-def _find(extensions: x509.Extensions, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
+def find_extension(
+    extensions: x509.Extensions, kind: type[_Extension]
+) -> x509.Extension[_Extension] | None:
+    """Return the extension of this kind, or None."""
     try:
         return extensions.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
@@ -72,7 +92,7 @@ def _find(extensions: x509.Extensions, kind: type[_Extension]) -> x509.Extension
 
 
 def _uri_san(extensions: x509.Extensions) -> SpiffeId:
-    names = _find(extensions, x509.SubjectAlternativeName)
+    names = find_extension(extensions, x509.SubjectAlternativeName)
     if names is None:
         raise ProfileViolation("expected a subject alternative name with a SPIFFE ID, got none")
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
@@ -88,13 +108,13 @@ def _uri_san(extensions: x509.Extensions) -> SpiffeId:
 
 
 def _check_not_authority(extensions: x509.Extensions) -> None:
-    constraints = _find(extensions, x509.BasicConstraints)
+    constraints = find_extension(extensions, x509.BasicConstraints)
     if constraints is not None and constraints.value.ca:
         raise ProfileViolation("expected a leaf certificate, got a CA (basicConstraints cA=true)")
 
 
 def _check_key_usage(extensions: x509.Extensions) -> None:
-    usage = _find(extensions, x509.KeyUsage)
+    usage = find_extension(extensions, x509.KeyUsage)
     if usage is None:
         raise ProfileViolation("expected a KeyUsage extension, got none")
     if not usage.critical:
@@ -106,7 +126,7 @@ def _check_key_usage(extensions: x509.Extensions) -> None:
 
 
 def _check_extended_key_usage(extensions: x509.Extensions) -> None:
-    usage = _find(extensions, x509.ExtendedKeyUsage)
+    usage = find_extension(extensions, x509.ExtendedKeyUsage)
     if usage is None:
         return
     both = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}

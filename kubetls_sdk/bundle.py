@@ -13,7 +13,6 @@ Spec: SPIFFE Trust Domain and Bundle §3, §4; X509-SVID §6.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk import _pem
-from kubetls_sdk._profile import is_authority
+from kubetls_sdk._profile import MALFORMED, is_authority
 from kubetls_sdk.exceptions import BundleError
 from kubetls_sdk.spiffe_id import TrustDomain
 
@@ -202,11 +201,11 @@ class TrustBundleSet(Mapping[TrustDomain, TrustBundle]):
 
 
 def _check_authority(authority: x509.Certificate, trust_domain: TrustDomain) -> None:
-    subject = authority.subject.rfc4514_string()
     try:
+        subject = authority.subject.rfc4514_string()
         is_ca = is_authority(authority)
-    except (ValueError, x509.DuplicateExtension) as err:
-        raise BundleError(f"authority {subject!r} of {trust_domain} is malformed: {err}") from err
+    except MALFORMED as err:
+        raise BundleError(f"an authority of {trust_domain} is malformed: {err}") from err
     if not is_ca:
         raise BundleError(f"expected a CA as authority of {trust_domain}, got {subject!r}")
 
@@ -214,7 +213,7 @@ def _check_authority(authority: x509.Certificate, trust_domain: TrustDomain) -> 
 def _load(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as err:
+    except MALFORMED as err:
         raise BundleError(f"expected an X.509 certificate: {err}") from err
 
 
@@ -241,7 +240,7 @@ def _x509_authority(entry: dict[str, Any]) -> x509.Certificate:
         raise BundleError("expected one certificate in 'x5c' of an x509-svid entry")
     try:
         return _load(base64.b64decode(values[0], validate=True))
-    except binascii.Error as err:
+    except ValueError as err:
         raise BundleError("expected base64 DER in 'x5c' of an x509-svid entry") from err
 
 

@@ -75,15 +75,17 @@ class ServiceName:
     """A DNS name that the signer of our own trust domain put into the peer's certificate.
 
     Attributes:
-        dns_name: Compared without case and without a trailing dot; wildcards in the certificate
-            are never honoured.
+        dns_name: ASCII; compared without case, its trailing dot dropped. Wildcards and trailing
+            dots in the certificate are never honoured: name constraints read them differently.
     """
 
     dns_name: str
 
     def __post_init__(self) -> None:
-        if not self.dns_name.strip(".") or "*" in self.dns_name:
+        if not _canonical(self.dns_name).strip(".") or "*" in self.dns_name:
             raise ConfigurationError(f"expected a DNS name, got {self.dns_name!r}")
+        if not self.dns_name.isascii():
+            raise ConfigurationError(f"expected a DNS name in ASCII, got {self.dns_name!r}")
 
     def is_met_by(self, peer: VerifiedPeer, *, own: TrustDomain) -> bool:
         """Tell whether the peer is of our own trust domain and its leaf carries the name."""
@@ -91,7 +93,7 @@ class ServiceName:
             return False
         names = peer.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         wanted = _canonical(self.dns_name)
-        return any(_canonical(n) == wanted for n in names.get_values_for_type(x509.DNSName))
+        return any(n.lower() == wanted for n in names.get_values_for_type(x509.DNSName))
 
     def __str__(self) -> str:
         return f"a certificate of our own trust domain for {self.dns_name!r}"

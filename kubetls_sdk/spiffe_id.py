@@ -86,6 +86,10 @@ class SpiffeId:
     path: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trust_domain, TrustDomain) or not isinstance(self.path, str):
+            raise SpiffeIdError(
+                (self.trust_domain, self.path), "expected a TrustDomain and a path as text"
+            )
         if not self.path:
             return
         if not self.path.startswith("/"):

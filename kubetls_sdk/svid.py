@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kubetls_sdk import _pem
-from kubetls_sdk._profile import ProfileViolation, is_authority, leaf_spiffe_id
+from kubetls_sdk._profile import MALFORMED, ProfileViolation, is_authority, leaf_spiffe_id
 from kubetls_sdk.exceptions import SvidError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class X509Svid:
         except ProfileViolation as err:
             raise SvidError(f"certificate is not an X.509-SVID: {err}") from err
         _check_key(self.private_key)
-        if self.private_key.public_key() != self.chain[0].public_key():
+        if self.private_key.public_key() != _public_key(self.chain[0]):
             raise SvidError("expected the private key of the leaf certificate, got another key")
 
     @classmethod
@@ -141,7 +141,7 @@ def _load_chain(text: bytes) -> tuple[x509.Certificate, ...]:
         raise SvidError(f"expected at most {MAX_CHAIN} certificates, got {len(found)}")
     try:
         return tuple(x509.load_der_x509_certificate(der) for der in found)
-    except ValueError as err:
+    except MALFORMED as err:
         raise SvidError(f"certificate PEM: expected X.509 certificates: {err}") from err
 
 
@@ -163,6 +163,13 @@ def _load_key(text: bytes) -> PrivateKey:
         # The parser's own message may describe the key; the block's name is enough.
         raise SvidError(f"the {label!r} block does not hold a usable private key") from None
     return _check_key(key)
+
+
+def _public_key(leaf: x509.Certificate) -> object:
+    try:
+        return leaf.public_key()
+    except MALFORMED as err:
+        raise SvidError(f"certificate has an unusable public key: {err}") from err
 
 
 def _check_key(key: object) -> PrivateKey:
@@ -189,7 +196,7 @@ def _check_chain(chain: Sequence[x509.Certificate]) -> None:
                     f"expected certificate {number} to be an intermediate CA, got a leaf"
                 )
             child.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as err:
+        except (*MALFORMED, TypeError, InvalidSignature) as err:
             raise SvidError(
                 f"expected leaf-first order, but certificate {number} did not sign the one before"
             ) from err

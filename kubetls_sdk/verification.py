@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk._path import PathError, find_path
-from kubetls_sdk._profile import ProfileViolation, claimed_spiffe_id, leaf_spiffe_id
+from kubetls_sdk._profile import MALFORMED, ProfileViolation, claimed_spiffe_id, leaf_spiffe_id
 from kubetls_sdk.exceptions import PeerVerificationError
 from kubetls_sdk.svid import MAX_CHAIN
 
@@ -110,20 +110,17 @@ def verify_handshake_chain(
         raise PeerVerificationError(
             f"expected a verified path of 2 to {MAX_CHAIN} certificates, got {len(verified_chain)}"
         )
-    try:
-        leaf = x509.load_der_x509_certificate(verified_chain[0])
-    except ValueError as err:
-        raise PeerVerificationError(f"expected an X.509 certificate: {err}") from err
+    leaf, *intermediates = (_load(der) for der in verified_chain[:-1])
     spiffe_id = _leaf_identity(leaf)
     anchor = bundles.anchor(spiffe_id.trust_domain, verified_chain[-1])
     if anchor is None:
         raise _untrusted_anchor(spiffe_id, bundles)
-    expires_at = min(leaf.not_valid_after_utc, anchor.not_valid_after_utc)
-    for intermediate in verified_chain[1:-1]:
-        certificate = x509.load_der_x509_certificate(intermediate)
-        expires_at = min(expires_at, certificate.not_valid_after_utc)
+    path = (leaf, *intermediates, anchor)
     return VerifiedPeer(
-        spiffe_id=spiffe_id, leaf=leaf, anchor_der=verified_chain[-1], expires_at=expires_at
+        spiffe_id=spiffe_id,
+        leaf=leaf,
+        anchor_der=verified_chain[-1],
+        expires_at=min(certificate.not_valid_after_utc for certificate in path),
     )
 
 
@@ -143,6 +140,13 @@ def recheck(peer: VerifiedPeer, *, bundles: TrustBundleSet, now: datetime) -> No
             f"its root was removed from the trust bundle of {str(peer.spiffe_id.trust_domain)!r}",
             spiffe_id=peer.spiffe_id,
         )
+
+
+def _load(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except MALFORMED as err:
+        raise PeerVerificationError(f"expected an X.509 certificate: {err}") from err
 
 
 def _leaf_identity(leaf: x509.Certificate) -> SpiffeId:
