@@ -18,6 +18,7 @@ from .faults import FAULTS
 from .keys import KEY_TYPES, KeyType
 from .layout import LAYOUTS, Layout, volume_files
 from .volume import KubeletVolume
+from .workload_volume import WorkloadVolume
 
 __all__ = (
     "FAULTS",
@@ -29,6 +30,7 @@ __all__ = (
     "KeyType",
     "KubeletVolume",
     "Layout",
+    "WorkloadVolume",
     "name_constraints",
     "volume_files",
 )

@@ -262,7 +262,10 @@ class DevelopmentCA:
         return draft.with_authority_profile(f"spiffe://{self.trust_domain}", path_length)
 
     def _validity(self, ttl: timedelta, not_before: datetime | None) -> tuple[datetime, datetime]:
-        if not_before is not None:
-            return not_before, not_before + ttl
-        not_after = self.now + ttl
-        return min(self.now, not_after) - _BACKDATE, not_after
+        try:
+            if not_before is not None:
+                return not_before, not_before + ttl
+            not_after = self.now + ttl
+            return min(self.now, not_after) - _BACKDATE, not_after
+        except OverflowError:
+            raise ConfigurationError(f"expected a shorter ttl, got {ttl}") from None

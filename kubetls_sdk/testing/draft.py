@@ -139,7 +139,14 @@ def key_usage(
 
 
 def names(uris: Sequence[str], dns_names: Sequence[str] = ()) -> x509.SubjectAlternativeName:
-    """A subject alternative name; the texts go in as they are, however wrong."""
+    """A subject alternative name; the texts go in as they are, however wrong.
+
+    Raises:
+        ConfigurationError: A text is not ASCII, which a certificate cannot hold.
+    """
+    for text in (*uris, *dns_names):
+        if not text.isascii():
+            raise ConfigurationError(f"expected a name in ASCII, got {text!r}")
     return x509.SubjectAlternativeName(
         [
             *(x509.UniformResourceIdentifier(uri) for uri in uris),

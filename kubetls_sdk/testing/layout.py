@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from kubetls_sdk.svid import X509Svid
     from kubetls_sdk.testing.authority import IssuedChain
 
-__all__ = ("LAYOUTS", "Layout", "volume_files")
+__all__ = ("LAYOUTS", "Layout", "credential_names", "volume_files")
 
 Layout = Literal["spiffe", "kubernetes-tls", "spiffe-helper"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _order = random.SystemRandom()
+_CREDENTIAL_NAMES: dict[Layout, tuple[str, str]] = {
+    "spiffe": ("credential-bundle.pem", "credential-bundle.pem"),
+    "kubernetes-tls": ("tls.key", "tls.crt"),
+    "spiffe-helper": ("svid_key.pem", "svid.pem"),
+}
 _OWN_BUNDLE = {"kubernetes-tls": "ca.crt", "spiffe-helper": "svid_bundle.pem"}
 
 
@@ -73,15 +78,17 @@ def _own_name(svid: X509Svid | IssuedChain, bundles: list[TrustBundle]) -> str |
     return str(bundles[0].trust_domain) if bundles else None
 
 
+def credential_names(layout: Layout) -> tuple[str, str]:
+    """The files of the key and of the chain; one and the same in `spiffe`."""
+    return _CREDENTIAL_NAMES[layout]
+
+
 def _credential_files(svid: X509Svid | IssuedChain, layout: Layout) -> dict[str, bytes]:
+    key_file, chain_file = credential_names(layout)
     key, chain = svid.private_key_pem(), svid.certificates_pem()
-    match layout:
-        case "spiffe":
-            return {"credential-bundle.pem": key + chain}
-        case "kubernetes-tls":
-            return {"tls.key": key, "tls.crt": chain}
-        case "spiffe-helper":
-            return {"svid_key.pem": key, "svid.pem": chain}
+    if key_file == chain_file:
+        return {key_file: key + chain}
+    return {key_file: key, chain_file: chain}
 
 
 def _bundle_pem(bundle: TrustBundle, *, shuffle: bool) -> bytes:

@@ -14,7 +14,9 @@ Spec: Kubernetes, `pkg/volume/util/atomic_writer.go`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import shutil
 from datetime import UTC, datetime
@@ -36,6 +38,7 @@ __all__ = ("KubeletVolume",)
 _CURRENT = "..data"
 _NEXT = "..data_tmp"
 _KEY_MARK = b"PRIVATE KEY-----"
+_DATED = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+", re.ASCII)
 
 
 class KubeletVolume:
@@ -53,6 +56,7 @@ class KubeletVolume:
         self.directory = Path(directory)
         self._key_mode = key_mode
         self._file_mode = file_mode
+        self._plain: set[str] = set()
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, files: Mapping[str, bytes], *, always: bool = False) -> bool:
@@ -116,19 +120,27 @@ class KubeletVolume:
 
         Raises:
             ConfigurationError: A name is a path, or starts with `..`.
+            FileExistsError: A file is there that this object did not write.
         """
         _check_names(files)
-        self.clear()
+        if not self._plain:
+            self.clear()
+        for name in self._plain - files.keys():
+            (self.directory / name).unlink(missing_ok=True)
         for name, content in files.items():
+            if name not in self._plain and (self.directory / name).exists():
+                raise FileExistsError(errno.EEXIST, "expected no such file", str(name))
+            self._plain.add(name)
             self._write_file(self.directory / name, content)
 
     def clear(self) -> None:
-        """The trap of a vanished volume: remove everything but the directory itself."""
+        """The trap of a vanished volume: remove all that was written, but not the directory."""
         for entry in self.directory.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
+            if entry.name in self._plain or entry.name in (_CURRENT, _NEXT) or _is_link(entry):
                 entry.unlink()
+            elif _DATED.fullmatch(entry.name):
+                shutil.rmtree(entry)
+        self._plain.clear()
 
     def read(self) -> dict[str, bytes]:
         """The files as a workload sees them; without `..data`, none."""
@@ -172,15 +184,22 @@ class KubeletVolume:
     def _link(self, files: Mapping[str, bytes]) -> None:
         for name in files:
             visible = self.directory / name
-            if not visible.is_symlink():
+            if name in self._plain:
                 visible.unlink(missing_ok=True)
+            if not _is_link(visible):
                 visible.symlink_to(f"{_CURRENT}/{name}")
         for entry in self.directory.iterdir():
-            if not entry.name.startswith("..") and entry.name not in files:
+            if entry.name not in files and (_is_link(entry) or entry.name in self._plain):
                 entry.unlink()
+        self._plain.clear()
 
     def __repr__(self) -> str:
         return f"<KubeletVolume {str(self.directory)!r}>"
+
+
+def _is_link(entry: Path) -> bool:
+    """Tell whether this is a visible name of ours; a stranger's file is never touched."""
+    return entry.is_symlink() and os.readlink(entry) == f"{_CURRENT}/{entry.name}"
 
 
 def _check_names(files: Mapping[str, bytes]) -> None:
