@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TLS objects of the ssl module, with the SPIFFE check as part of their handshake.
+
+Rules:
+    1. Before the check has passed, no application byte can be read or written.
+    2. A handshake that took long is judged by the newest generation, not by the one it began with.
+    3. Nothing resumed is accepted: a resumed session brings no chain to check.
+
+Spec: X509-SVID §5; RFC 8446 §4.4.2.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cryptography import x509
+
+from kubetls_sdk._profile import claimed_spiffe_id
+from kubetls_sdk.exceptions import ConfigurationError, PeerVerificationError
+from kubetls_sdk.expectation import require
+from kubetls_sdk.verification import recheck, verify_handshake_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kubetls_sdk._context import ReloadingContext
+    from kubetls_sdk.source import Snapshot
+    from kubetls_sdk.spiffe_id import SpiffeId
+    from kubetls_sdk.verification import VerifiedPeer
+
+__all__ = ("VerifyingSSLObject", "VerifyingSSLSocket")
+
+_ENCODING_DER = 2
+_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT and kin
+
+
+class _Verifying:
+    """What both TLS objects of the ssl module gain: the SPIFFE check as part of the handshake."""
+
+    verified_peer: VerifiedPeer | None = None
+    snapshot: Snapshot | None = None
+    presented_leaf: bytes | None = None
+    _reloading: ReloadingContext
+    _is_verified = False
+    _sslobj: Any
+
+    def _verify_peer(self) -> None:
+        """Check the peer after OpenSSL's handshake; from here on data may flow.
+
+        Raises:
+            PeerVerificationError: The peer did not prove an identity that we trust.
+            PeerUnauthorizedError: It proved another one than was asked for.
+        """
+        if self._is_verified:
+            return
+        context = self._reloading
+        if self._sslobj.session_reused:
+            raise PeerVerificationError("it resumed a session, whose chain cannot be checked")
+        chain = _verified_chain(self._sslobj)
+        if chain or not context.optional:
+            self.verified_peer = self._authenticate(chain)
+        self._is_verified = True
+
+    def _authenticate(self, chain: Sequence[bytes]) -> VerifiedPeer:
+        context = self._reloading
+        snapshot = self.snapshot
+        if snapshot is None:
+            raise PeerVerificationError("the connection was not made by its context")
+        peer = verify_handshake_chain(chain, bundles=snapshot.bundles)
+        current = context.source.snapshot
+        if current is not snapshot:  # a root may have gone while the handshake was under way
+            recheck(peer, bundles=current.bundles, now=datetime.now(UTC))
+            self.snapshot = current
+        require(context.expect, peer, own=current.trust_domain)
+        return peer
+
+    def _presented_id(self) -> SpiffeId | None:
+        if self.presented_leaf is None:
+            return None
+        try:
+            return claimed_spiffe_id(x509.load_der_x509_certificate(self.presented_leaf))
+        except ValueError:
+            return None
+
+    def _refused(self, err: ssl.SSLError) -> Exception:
+        """Turn OpenSSL's refusal of the peer into ours; leave other TLS errors as they are."""
+        if isinstance(err, ssl.SSLCertVerificationError):
+            self._reloading._note_presented()  # noqa: SLF001
+            return PeerVerificationError(
+                _reason(err, self.snapshot), spiffe_id=self._presented_id()
+            )
+        if err.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            return PeerVerificationError("it presented no certificate")
+        return err
+
+    def _check_verified(self) -> None:
+        if not self._is_verified:
+            raise PeerVerificationError("data was asked for before the handshake")
+
+
+class VerifyingSSLObject(_Verifying, ssl.SSLObject):
+    """An `ssl.SSLObject` whose handshake includes the SPIFFE check.
+
+    Attributes:
+        verified_peer: Who the peer is; None before the handshake, and for an anonymous client of a
+            server that allows them.
+        snapshot: The generation of the source that the peer was verified under.
+    """
+
+    def do_handshake(self) -> None:
+        """Run the handshake and verify the peer.
+
+        Raises:
+            PeerVerificationError: The peer is not authenticated.
+            PeerUnauthorizedError: The peer is not the one that was asked for.
+            ssl.SSLError: Anything else that goes wrong in TLS, as without us.
+        """
+        try:
+            self._sslobj.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as err:
+            refusal = self._refused(err)
+            if refusal is err:
+                raise
+            raise refusal from err
+        self._verify_peer()
+        # From now on the plain methods, with no check on the way of the data.
+        self.read = super().read  # type: ignore[method-assign]
+        self.write = super().write  # type: ignore[method-assign]
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
+        """Read decrypted data; an error before the handshake is complete."""
+        self._check_verified()
+        return super().read(len, buffer)
+
+    def write(self, data: Any) -> int:
+        """Write data to be encrypted; an error before the handshake is complete."""
+        self._check_verified()
+        return super().write(data)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The reloading context that made this connection; cannot be replaced."""
+        return self._reloading
+
+    @context.setter
+    def context(self, ctx: ssl.SSLContext) -> NoReturn:
+        raise ConfigurationError("expected no other context on a living connection")
+
+
+class VerifyingSSLSocket(_Verifying, ssl.SSLSocket):
+    """An `ssl.SSLSocket` whose handshake includes the SPIFFE check.
+
+    Attributes:
+        verified_peer: Who the peer is; None before the handshake, and for an anonymous client of a
+            server that allows them.
+        snapshot: The generation of the source that the peer was verified under.
+    """
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Run the handshake and verify the peer.
+
+        Raises:
+            PeerVerificationError: The peer is not authenticated.
+            PeerUnauthorizedError: The peer is not the one that was asked for.
+            ssl.SSLError: Anything else that goes wrong in TLS, as without us.
+        """
+        try:
+            super().do_handshake(block)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as err:
+            refusal = self._refused(err)
+            if refusal is err:
+                raise
+            raise refusal from err
+        self._verify_peer()
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
+        """Read decrypted data; an error before the handshake is complete."""
+        self._check_verified()
+        return super().read(len, buffer)
+
+    def write(self, data: Any) -> int:
+        """Write data to be encrypted; an error before the handshake is complete."""
+        self._check_verified()
+        return super().write(data)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send data; an error before the handshake is complete."""
+        if self._sslobj is not None:
+            self._check_verified()
+        return super().send(data, flags)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The reloading context that made this connection; cannot be replaced."""
+        return self._reloading
+
+    @context.setter
+    def context(self, ctx: ssl.SSLContext) -> NoReturn:
+        raise ConfigurationError("expected no other context on a living connection")
+
+
+def _verified_chain(sslobj: Any) -> list[bytes]:
+    """The path that OpenSSL validated, leaf first, as DER; empty without a peer certificate.
+
+    The public method exists since Python 3.13; 3.11 and 3.12 have the same one on the inner object.
+    """
+    chain = sslobj.get_verified_chain()
+    return [certificate.public_bytes(_ENCODING_DER) for certificate in chain or ()]
+
+
+def _reason(err: ssl.SSLCertVerificationError, snapshot: Snapshot | None) -> str:
+    """OpenSSL's reason; an unknown issuer also says what we trust and since when."""
+    if err.verify_code not in _UNKNOWN_ISSUER or snapshot is None:
+        return str(err.verify_message)
+    domains = ", ".join(sorted(map(str, snapshot.bundles))) or "no trust domain"
+    return (
+        f"its issuer is unknown ({err.verify_message}); trust bundles of {domains},"
+        f" last changed {snapshot.created_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
