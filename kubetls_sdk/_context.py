@@ -25,7 +25,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kubetls_sdk._inner_context import InnerContext
-from kubetls_sdk._verifying import VerifyingSSLObject, VerifyingSSLSocket
+from kubetls_sdk._verifying import (
+    UnverifiedSSLObject,
+    UnverifiedSSLSocket,
+    VerifyingSSLObject,
+    VerifyingSSLSocket,
+)
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.expectation import AnyTrusted
 
@@ -83,8 +88,8 @@ class ReloadingContext(ssl.SSLContext):
     loops and connections.
     """
 
-    sslobject_class = VerifyingSSLObject
-    sslsocket_class = VerifyingSSLSocket
+    sslobject_class = UnverifiedSSLObject
+    sslsocket_class = UnverifiedSSLSocket
 
     source: Source
     expect: ExpectedPeer
@@ -122,7 +127,7 @@ class ReloadingContext(ssl.SSLContext):
     def wrap_socket(self, sock: Any, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """Wrap a socket as `ssl.SSLContext.wrap_socket` does; a `session` is not resumed."""
         kwargs["session"] = None
-        create: Any = getattr(VerifyingSSLSocket, "_create")  # noqa: B009 - as the ssl module does
+        create: Any = getattr(UnverifiedSSLSocket, "_create")  # noqa: B009 - as the ssl module does
         wrapped: VerifyingSSLSocket = create(sock, *args, context=self._current(), **kwargs)
         wrapped._reloading = self  # noqa: SLF001 - for accept and connect, which come later
         return wrapped

@@ -12,6 +12,7 @@ Spec: X509-SVID §5; RFC 8446 §4.4.2.
 from __future__ import annotations
 
 import ssl
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,14 +24,19 @@ from kubetls_sdk.expectation import require
 from kubetls_sdk.verification import recheck, verify_handshake_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.source import Snapshot
     from kubetls_sdk.spiffe_id import SpiffeId
     from kubetls_sdk.verification import VerifiedPeer
 
-__all__ = ("VerifyingSSLObject", "VerifyingSSLSocket")
+__all__ = (
+    "UnverifiedSSLObject",
+    "UnverifiedSSLSocket",
+    "VerifyingSSLObject",
+    "VerifyingSSLSocket",
+)
 
 _ENCODING_DER = 2
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT and kin
@@ -43,7 +49,6 @@ class _Verifying:
     snapshot: Snapshot | None = None
     presented_leaf: bytes | None = None
     _reloading: ReloadingContext
-    _is_verified = False
     _sslobj: Any
 
     def _verify_peer(self) -> None:
@@ -53,15 +58,12 @@ class _Verifying:
             PeerVerificationError: The peer did not prove an identity that we trust.
             PeerUnauthorizedError: It proved another one than was asked for.
         """
-        if self._is_verified:
-            return
         context = self._reloading
         if self._sslobj.session_reused:
             raise PeerVerificationError("it resumed a session, whose chain cannot be checked")
         chain = _verified_chain(self._sslobj)
         if chain or not context.optional:
             self.verified_peer = self._authenticate(chain)
-        self._is_verified = True
 
     def _authenticate(self, chain: Sequence[bytes]) -> VerifiedPeer:
         context = self._reloading
@@ -84,8 +86,20 @@ class _Verifying:
         except ValueError:
             return None
 
-    def _refused(self, err: ssl.SSLError) -> Exception:
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
         """Turn OpenSSL's refusal of the peer into ours; leave other TLS errors as they are."""
+        try:
+            yield
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as err:
+            refusal = self._refusal(err)
+            if refusal is None:
+                raise
+            raise refusal from err
+
+    def _refusal(self, err: ssl.SSLError) -> PeerVerificationError | None:
         if isinstance(err, ssl.SSLCertVerificationError):
             self._reloading._note_presented()  # noqa: SLF001
             return PeerVerificationError(
@@ -93,11 +107,7 @@ class _Verifying:
             )
         if err.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             return PeerVerificationError("it presented no certificate")
-        return err
-
-    def _check_verified(self) -> None:
-        if not self._is_verified:
-            raise PeerVerificationError("data was asked for before the handshake")
+        return None
 
 
 class VerifyingSSLObject(_Verifying, ssl.SSLObject):
@@ -108,38 +118,6 @@ class VerifyingSSLObject(_Verifying, ssl.SSLObject):
             server that allows them.
         snapshot: The generation of the source that the peer was verified under.
     """
-
-    def do_handshake(self) -> None:
-        """Run the handshake and verify the peer.
-
-        Raises:
-            PeerVerificationError: The peer is not authenticated.
-            PeerUnauthorizedError: The peer is not the one that was asked for.
-            ssl.SSLError: Anything else that goes wrong in TLS, as without us.
-        """
-        try:
-            self._sslobj.do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as err:
-            refusal = self._refused(err)
-            if refusal is err:
-                raise
-            raise refusal from err
-        self._verify_peer()
-        # From now on the plain methods, with no check on the way of the data.
-        self.read = super().read  # type: ignore[method-assign]
-        self.write = super().write  # type: ignore[method-assign]
-
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
-        """Read decrypted data; an error before the handshake is complete."""
-        self._check_verified()
-        return super().read(len, buffer)
-
-    def write(self, data: Any) -> int:
-        """Write data to be encrypted; an error before the handshake is complete."""
-        self._check_verified()
-        return super().write(data)
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -160,41 +138,6 @@ class VerifyingSSLSocket(_Verifying, ssl.SSLSocket):
         snapshot: The generation of the source that the peer was verified under.
     """
 
-    def do_handshake(self, block: bool = False) -> None:
-        """Run the handshake and verify the peer.
-
-        Raises:
-            PeerVerificationError: The peer is not authenticated.
-            PeerUnauthorizedError: The peer is not the one that was asked for.
-            ssl.SSLError: Anything else that goes wrong in TLS, as without us.
-        """
-        try:
-            super().do_handshake(block)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as err:
-            refusal = self._refused(err)
-            if refusal is err:
-                raise
-            raise refusal from err
-        self._verify_peer()
-
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the ssl module's name
-        """Read decrypted data; an error before the handshake is complete."""
-        self._check_verified()
-        return super().read(len, buffer)
-
-    def write(self, data: Any) -> int:
-        """Write data to be encrypted; an error before the handshake is complete."""
-        self._check_verified()
-        return super().write(data)
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Send data; an error before the handshake is complete."""
-        if self._sslobj is not None:
-            self._check_verified()
-        return super().send(data, flags)
-
     @property
     def context(self) -> ssl.SSLContext:
         """The reloading context that made this connection; cannot be replaced."""
@@ -203,6 +146,69 @@ class VerifyingSSLSocket(_Verifying, ssl.SSLSocket):
     @context.setter
     def context(self, ctx: ssl.SSLContext) -> NoReturn:
         raise ConfigurationError("expected no other context on a living connection")
+
+
+class UnverifiedSSLObject(VerifyingSSLObject):
+    """The object until its handshake is complete; then it becomes a plain `VerifyingSSLObject`.
+
+    Changing the class leaves no check, and no reference cycle, on the way of the data.
+    """
+
+    def do_handshake(self) -> None:
+        """Run the handshake and verify the peer.
+
+        Raises:
+            PeerVerificationError: The peer is not authenticated.
+            PeerUnauthorizedError: The peer is not the one that was asked for.
+            ssl.SSLError: Anything else that goes wrong in TLS, as without us.
+        """
+        with self._refusing():
+            super().do_handshake()
+        self._verify_peer()
+        self.__class__ = VerifyingSSLObject  # type: ignore[assignment]
+
+    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002
+        """Refuse: there is no data before the handshake is complete."""
+        raise _too_early()
+
+    def write(self, data: Any) -> NoReturn:
+        """Refuse: there is no data before the handshake is complete."""
+        raise _too_early()
+
+
+class UnverifiedSSLSocket(VerifyingSSLSocket):
+    """The socket until its handshake is complete; then it becomes a plain `VerifyingSSLSocket`."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Run the handshake and verify the peer.
+
+        Raises:
+            PeerVerificationError: The peer is not authenticated.
+            PeerUnauthorizedError: The peer is not the one that was asked for.
+            ssl.SSLError: Anything else that goes wrong in TLS, as without us.
+        """
+        with self._refusing():
+            super().do_handshake(block)
+        self._verify_peer()
+        self.__class__ = VerifyingSSLSocket  # type: ignore[assignment]
+
+    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002
+        """Refuse: there is no data before the handshake is complete."""
+        raise _too_early()
+
+    def write(self, data: Any) -> NoReturn:
+        """Refuse: there is no data before the handshake is complete."""
+        raise _too_early()
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Refuse on a connection; an unconnected socket answers with its own error."""
+        if self._sslobj is not None:
+            raise _too_early()
+        return super().send(data, flags)
+
+
+def _too_early() -> PeerVerificationError:
+    return PeerVerificationError("data was asked for before the handshake")
 
 
 def _verified_chain(sslobj: Any) -> list[bytes]:
