@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When to look again: file notifications, and a clock for the mounts that send none.
+
+The only module that imports watchfiles.
+
+Rules:
+    1. Directories are watched, never single files: a watch on a file that is replaced goes deaf.
+    2. The parent is watched as well, so a directory that is removed and made again is found.
+    3. Nothing is missed between a look and the watch: the state before the look is compared after.
+    4. Where no watch can be set up (inotify limits, permissions), a look each half second replaces it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+import watchfiles
+
+from kubetls_sdk._directory import DATA_LINK, identity
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator, Sequence
+
+    from watchfiles import Change
+
+__all__ = ("changes",)
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 0.5
+_STEP_MS = 30
+_DEBOUNCE_MS = 200
+
+
+def changes(
+    directories: Sequence[str], *, stop: threading.Event, poll_seconds: float
+) -> Iterator[None]:
+    """Yield at once, and then whenever something in the directories may have changed.
+
+    Args:
+        directories: Absolute paths; they need not exist.
+        stop: Ends the iteration within a tenth of a second.
+        poll_seconds: Yield at least this often.
+    """
+    warned = False
+    while not stop.is_set():
+        seen = [identity(directory) for directory in directories]
+        yield
+        try:
+            yield from _watched(directories, seen, stop, poll_seconds)
+        except (OSError, RuntimeError) as err:
+            if not warned:
+                _log.warning("cannot watch %s (%s): looking twice a second", directories, err)
+            warned = True
+            stop.wait(min(poll_seconds, _TICK_SECONDS))
+
+
+def _watched(
+    directories: Sequence[str],
+    seen: list[tuple[object, ...]],
+    stop: threading.Event,
+    poll_seconds: float,
+) -> Iterator[None]:
+    """Yield on changes until a directory is another one than the one that is watched."""
+    tick = min(poll_seconds, _TICK_SECONDS)
+    started, next_poll = seen, time.monotonic()  # Look again once the watch is there: rule 3.
+    for changed in watchfiles.watch(
+        *_places(directories),
+        watch_filter=_Relevant(directories),
+        debounce=_DEBOUNCE_MS,
+        step=_STEP_MS,
+        stop_event=stop,
+        rust_timeout=max(1, int(tick * 1000)),
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        recursive=False,
+        ignore_permission_denied=True,
+    ):
+        now = [identity(directory) for directory in directories]
+        if [state[:2] for state in now] != [state[:2] for state in started]:
+            return  # The caller looks, and watches the new directory.
+        if changed or now != seen or time.monotonic() >= next_poll:
+            seen, next_poll = now, time.monotonic() + poll_seconds
+            yield
+
+
+def _places(directories: Sequence[str]) -> list[str]:
+    places = [*directories, *map(os.path.dirname, directories)]
+    there = [place for place in dict.fromkeys(places) if os.access(place, os.R_OK | os.X_OK)]
+    if not there:
+        raise FileNotFoundError(f"none of {places} can be read")
+    return there
+
+
+class _Relevant:
+    """Keeps the noise of the parent directories out."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        self._directories = frozenset(directories)
+
+    def __call__(self, _change: Change, path: str) -> bool:
+        parent, name = os.path.split(path)
+        return parent in self._directories or path in self._directories or name == DATA_LINK
