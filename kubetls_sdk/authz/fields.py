@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed reading of one YAML mapping, with the file, line and rule in each error.
+
+Rules:
+    1. Unknown fields are errors.
+    2. A text is what was written; `null`, `~`, an empty value and a boolean word in the place of a
+       truth value are errors, never guessed.
+    3. Where a list is expected, one value alone is a list of one; an empty list is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, Sequence
+from kubetls_sdk.exceptions import ConfigurationError, PolicyError, SpiffeIdError
+
+__all__ = ("Fields",)
+
+T = TypeVar("T")
+
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUTH = {"true": True, "false": False}
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+
+
+class Fields:
+    """The fields of one mapping.
+
+    Args:
+        node: The mapping.
+        file: Name of the file.
+        rule: Name of the rule, when inside one.
+        known: Names of the fields that may occur.
+
+    Raises:
+        PolicyError: Not a mapping, or an unknown field.
+    """
+
+    def __init__(
+        self, node: Node, *, file: str, known: Collection[str], rule: str | None = None
+    ) -> None:
+        self.file = file
+        self.rule = rule
+        self.line = node.line
+        if not isinstance(node, Mapping):
+            raise self.error(f"expected a mapping with {', '.join(sorted(known))}", node.line)
+        self._node = node
+        for name, line in node.lines.items():
+            if name not in known:
+                expected = ", ".join(sorted(known))
+                raise self.error(f"unknown field {name!r}, expected one of {expected}", line)
+
+    def error(self, message: str, line: int | None = None) -> PolicyError:
+        """Make an error at a line, or at the start of the mapping."""
+        return PolicyError(message, file=self.file, line=line or self.line, rule=self.rule)
+
+    def has(self, *names: str) -> bool:
+        """Tell whether any of the fields is there."""
+        return any(name in self._node.entries for name in names)
+
+    def first(self, *names: str) -> str | None:
+        """The first of the fields that is there."""
+        return next((name for name in names if name in self._node.entries), None)
+
+    def line_of(self, name: str) -> int:
+        """Where a field is, or where the mapping starts."""
+        return self._node.lines.get(name, self.line)
+
+    def text(self, name: str) -> str:
+        """A text that has to be there."""
+        node = self._node.entries.get(name)
+        if node is None:
+            raise self.error(f"expected a field {name!r}")
+        return self._scalar(name, node).value
+
+    def flag(self, name: str) -> bool:
+        """`true` or `false`; False when absent."""
+        node = self._node.entries.get(name)
+        if node is None:
+            return False
+        scalar = self._scalar(name, node)
+        if not scalar.is_plain or scalar.value not in _TRUTH:
+            raise self.error(
+                f"expected {name} to be true or false, got {scalar.value!r}", scalar.line
+            )
+        return _TRUTH[scalar.value]
+
+    def values(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+        """A list, or one value, each parsed; empty when absent."""
+        found = []
+        for scalar in self._scalars(name):
+            try:
+                found.append(parse(scalar.value))
+            except (ConfigurationError, SpiffeIdError) as err:
+                raise self.error(f"{name}: {err}", scalar.line) from None
+        if len(set(found)) != len(found):
+            raise self.error(f"expected each value of {name} once", self.line_of(name))
+        return tuple(found)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts, or one; empty when absent."""
+        return self.values(name, str)
+
+    def nodes(self, name: str) -> list[Node]:
+        """A list of nodes, or one; empty when absent."""
+        node = self._node.entries.get(name)
+        if node is None:
+            return []
+        if not isinstance(node, Sequence):
+            return [node]
+        if not node.items:
+            raise self.error(f"expected {name} to have at least one value", node.line)
+        return node.items
+
+    def _scalars(self, name: str) -> list[Scalar]:
+        return [self._scalar(name, node) for node in self.nodes(name)]
+
+    def _scalar(self, name: str, node: Node) -> Scalar:
+        if not isinstance(node, Scalar):
+            raise self.error(f"expected {name} to be text", node.line)
+        if node.is_plain and node.value in _NULLS:
+            raise self.error(f"expected {name} to have a value (quote it if meant)", node.line)
+        if not node.value:
+            raise self.error(f"expected {name} to be non-empty text", node.line)
+        return node
+
+
+def parse_port(text: str) -> int:
+    """Parse a port number.
+
+    Raises:
+        ConfigurationError: Not a decimal number from 1 to 65535 (no sign, no leading zero).
+    """
+    if not _INTEGER.fullmatch(text) or not 1 <= int(text) <= 65535:
+        raise ConfigurationError(f"expected a port from 1 to 65535, got {text!r}")
+    return int(text)
