@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say in the library's own errors who refused whom.
+
+Rules:
+    1. A server that we refuse is a `ConnectError` whose `__cause__` is our `PeerError`.
+    2. A server that refuses us shows only after the handshake (RFC 8446 §4.4.2), as whatever broke:
+       the library's error keeps its type and gains an explanation.
+    3. Only the error's own chain counts, not what was being handled when the request was made.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kubetls_sdk.exceptions import PeerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from kubetls_sdk.spiffe_id import SpiffeId
+
+__all__ = ("explained",)
+
+_E = TypeVar("_E", bound=BaseException)
+
+
+def explained(
+    err: BaseException, library: ModuleType, *, own: SpiffeId, has_answered: bool
+) -> BaseException:
+    """Return the error to raise instead of a library's transport error, or the error itself.
+
+    Args:
+        err: What a request ended with before there was a response.
+        library: `httpx` or `httpx2`.
+        own: The SPIFFE ID that we presented.
+        has_answered: Whether the origin has answered an earlier request under this generation; if
+            so, it has accepted us.
+    """
+    refused = _first(PeerError, err)
+    if refused is not None:
+        to_raise: BaseException = library.ConnectError(str(refused))
+        return _because(to_raise, refused)
+    broken: Any = (library.RemoteProtocolError, library.NetworkError)
+    if not isinstance(err, broken) or isinstance(err, library.ConnectError):
+        return err
+    alert = _first(ssl.SSLError, err)
+    if alert is not None and "ALERT" in (alert.reason or ""):
+        reason = f"the server refused our SPIFFE ID {str(own)!r} with a TLS alert: {alert.reason}"
+        return _because(type(err)(reason), err)
+    if has_answered:
+        return err
+    reason = (
+        "the server closed the connection right after the handshake; it probably refused our"
+        f" SPIFFE ID {str(own)!r}, its log says why: {err}"
+    )
+    return _because(type(err)(reason), err)
+
+
+def _because(err: BaseException, cause: BaseException) -> BaseException:
+    err.__cause__ = cause
+    return err
+
+
+def _first(kind: type[_E], err: BaseException) -> _E | None:
+    return next((each for each in _chain(err) if isinstance(each, kind)), None)
+
+
+def _chain(err: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error to what caused it.
+
+    The pools of httpcore write `raise err from None` for an error that they pass on, which hides
+    its cause but keeps it as the context.
+    """
+    seen = 0
+    while err is not None and seen < 20:
+        yield err
+        hidden = err.__context__ if err.__suppress_context__ else None
+        err = err.__cause__ if err.__cause__ is not None else hidden
+        seen += 1
