@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Server processes of a benchmark: started on given cores, with their CPU time, ended for sure."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ("LOAD_CPU", "SERVER_CPU", "Processes", "cpu_seconds", "free_port", "python")
+
+CPUS = sorted(os.sched_getaffinity(0))
+LOAD_CPU = CPUS[0]
+SERVER_CPU = CPUS[min(1, len(CPUS) - 1)]
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def python(*arguments: str) -> list[str]:
+    """The command that runs this Python."""
+    return [sys.executable, *arguments]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process, in seconds, from the scheduler's own nanoseconds."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+class Processes:
+    """The processes of one set-up under test."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    @classmethod
+    @contextmanager
+    def started(cls) -> Iterator[Processes]:
+        """Own the processes that are started inside, and end them."""
+        processes = cls()
+        try:
+            yield processes
+        finally:
+            processes.end()
+
+    def start(self, command: Sequence[str], *, port: int, cpu: int = SERVER_CPU) -> int:
+        """Start a command on one core, wait until it listens, and return its process ID."""
+        process = subprocess.Popen(  # the commands are this module's own
+            ["taskset", "-c", str(cpu), *command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._running.append(process)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                error = process.stderr.read().decode(errors="replace") if process.stderr else ""
+                raise RuntimeError(f"{command} ended with {process.returncode}: {error[-800:]}")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return process.pid
+            time.sleep(0.02)
+        raise TimeoutError(f"{command} does not listen on {port}")
+
+    def end(self) -> None:
+        """Ask each to end, then make sure."""
+        for process in self._running:
+            process.terminate()
+        for process in self._running:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stderr:
+                process.stderr.close()
+        self._running.clear()
