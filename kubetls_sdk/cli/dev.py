@@ -8,7 +8,11 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +27,7 @@ from kubetls_sdk.testing.keys import KEY_TYPES, KeyType
 from kubetls_sdk.testing.layout import LAYOUTS, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import timedelta
 
     from kubetls_sdk.svid import X509Svid
@@ -34,6 +38,7 @@ _WARNING = "For development only: the root key is a plain file in"
 _ROTATIONS = ("svid", "root add", "root activate", "root retire")
 _directory = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 _pause = threading.Event()
+_INTERRUPT_SECONDS = 0.1
 
 
 @click.group()
@@ -132,9 +137,10 @@ def rotate(
     if times is not None and every is None:
         raise click.UsageError("expected --times only together with --every")
     domain = DevelopmentDomain(directory)
-    _rotate(domain, rotation)
-    for _ in _ticks(every, times):
+    if every is None:
         _rotate(domain, rotation)
+    else:
+        _repeat(lambda: _rotate(domain, rotation), every, times)
 
 
 @dev.command()
@@ -144,21 +150,32 @@ def watch(directory: Path, every: timedelta) -> None:
     """Renew each volume of DIRECTORY at half of its SVID's lifetime, until interrupted."""
     domain = DevelopmentDomain(directory)
     click.echo(f"renewing the volumes of {domain.trust_domain}; end with Ctrl-C")
-    _report(domain.renew_due())
-    for _ in _ticks(every, None):
-        _report(domain.renew_due())
+    _repeat(lambda: _report(domain.renew_due()), every)
 
 
-def _ticks(every: timedelta | None, times: int | None) -> Iterator[None]:
-    """One tick after each interval, until interrupted or after `times` rounds with the first."""
-    rounds = 1
-    while every is not None and (times is None or rounds < times):
-        try:
-            _pause.wait(every.total_seconds())
-        except KeyboardInterrupt:
-            return
-        yield
-        rounds += 1
+@contextlib.contextmanager
+def _interruption() -> Iterator[list[bool]]:
+    """Ctrl-C ends a loop between two writes, never in the middle of one."""
+    asked: list[bool] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _repeat(action: Callable[[], None], every: timedelta, times: int | None = None) -> None:
+    """Act now and after each interval, until interrupted or done `times` times."""
+    with _interruption() as asked:
+        for done in itertools.count(1):
+            action()
+            if asked or done == times:
+                return
+            end = time.monotonic() + every.total_seconds()
+            while not asked and (left := end - time.monotonic()) > 0:
+                _pause.wait(min(left, _INTERRUPT_SECONDS))
+            if asked:
+                return
 
 
 def _path_of(domain: DevelopmentDomain, spiffe_id: str | None, path: str | None) -> str:
