@@ -167,13 +167,17 @@ class UnverifiedSSLObject(VerifyingSSLObject):
         self._verify_peer()
         self.__class__ = VerifyingSSLObject  # type: ignore[assignment]
 
-    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002
-        """Refuse: there is no data before the handshake is complete."""
-        raise _too_early()
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
+        """Refuse until the handshake is complete; uvloop keeps this method from before it."""
+        if type(self) is not VerifyingSSLObject:
+            raise _too_early()
+        return VerifyingSSLObject.read(self, len, buffer)
 
-    def write(self, data: Any) -> NoReturn:
-        """Refuse: there is no data before the handshake is complete."""
-        raise _too_early()
+    def write(self, data: Any) -> int:
+        """Refuse until the handshake is complete; uvloop keeps this method from before it."""
+        if type(self) is not VerifyingSSLObject:
+            raise _too_early()
+        return VerifyingSSLObject.write(self, data)
 
 
 class UnverifiedSSLSocket(VerifyingSSLSocket):
@@ -192,19 +196,23 @@ class UnverifiedSSLSocket(VerifyingSSLSocket):
         self._verify_peer()
         self.__class__ = VerifyingSSLSocket  # type: ignore[assignment]
 
-    def read(self, len: int = 1024, buffer: Any = None) -> NoReturn:  # noqa: A002
-        """Refuse: there is no data before the handshake is complete."""
-        raise _too_early()
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
+        """Refuse until the handshake is complete; uvloop keeps this method from before it."""
+        if type(self) is not VerifyingSSLSocket:
+            raise _too_early()
+        return VerifyingSSLSocket.read(self, len, buffer)
 
-    def write(self, data: Any) -> NoReturn:
-        """Refuse: there is no data before the handshake is complete."""
-        raise _too_early()
+    def write(self, data: Any) -> int:
+        """Refuse until the handshake is complete; uvloop keeps this method from before it."""
+        if type(self) is not VerifyingSSLSocket:
+            raise _too_early()
+        return VerifyingSSLSocket.write(self, data)
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Refuse on a connection; an unconnected socket answers with its own error."""
-        if self._sslobj is not None:
+        if self._sslobj is not None and type(self) is not VerifyingSSLSocket:
             raise _too_early()
-        return super().send(data, flags)
+        return VerifyingSSLSocket.send(self, data, flags)
 
 
 def _too_early() -> PeerVerificationError:
