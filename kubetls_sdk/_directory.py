@@ -238,6 +238,8 @@ def _innermost_visible(full: str) -> tuple[str, os.stat_result] | None:
 
 def _remedy(state: os.stat_result) -> str:
     """What to set in the pod; never "run as root"."""
+    if stat.S_ISDIR(state.st_mode):
+        return "set securityContext.fsGroup in the pod; a CSI driver may need its own attribute"
     if stat.S_IMODE(state.st_mode) & stat.S_IRGRP:
         remedy = "set securityContext.fsGroup in the pod, so that the group may read it"
     else:

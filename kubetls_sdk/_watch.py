@@ -7,7 +7,8 @@ Rules:
     1. Directories are watched, never single files: a watch on a file that is replaced goes deaf.
     2. The parent is watched as well, so a directory that is removed and made again is found.
     3. Nothing is missed between a look and the watch: the state before the look is compared after.
-    4. Where no watch can be set up (inotify limits, permissions), a look each half second replaces it.
+    4. Where no watch can be set up (inotify limits, permissions), looking twice a second replaces
+       it.
 """
 
 from __future__ import annotations
