@@ -3,21 +3,25 @@
 
 Rules:
     1. GET covers HEAD. A deny rule for GET covers WebSocket handshakes as well, which are GETs.
-    2. A deny rule for a path covers the same path with a trailing slash: some frameworks serve both.
+    2. A deny rule for a path covers it with a trailing slash as well: some frameworks serve both.
     3. An allow rule without methods covers every HTTP method, but no pseudo-method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kubetls_sdk.authz.condition import Condition, holds
 from kubetls_sdk.authz.decision import Decision, Kind
 from kubetls_sdk.authz.details import WEBSOCKET
 from kubetls_sdk.authz.model import Effect, Operation, Policy, Rule
 from kubetls_sdk.authz.request import Request
-from kubetls_sdk.authz.template import PathTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kubetls_sdk.authz.template import PathTemplate
 
 __all__ = ("Branch", "branches_of")
 
@@ -44,19 +48,26 @@ class Branch:
     decision: Decision
     is_deny: bool
 
+    def is_met(self, request: Request) -> bool:
+        """Whether all conditions hold; of a deny rule, whether none is surely false."""
+        request = self._bound(request)
+        return all(holds(each, request, closed=self.is_deny) for each in self.conditions)
+
     def unmet(self, request: Request) -> tuple[Condition, ...]:
-        """The conditions that do not hold; of a deny rule, only surely false ones."""
-        if self.variables:
-            segments = request.path.split("/")
-            variables = tuple((name, segments[index]) for name, index in self.variables)
-            request = Request(
-                request.caller, request.method, request.path, request.details, variables
-            )
+        """The conditions that do not hold."""
+        request = self._bound(request)
         return tuple(
             condition
             for condition in self.conditions
             if not holds(condition, request, closed=self.is_deny)
         )
+
+    def _bound(self, request: Request) -> Request:
+        if not self.variables:
+            return request
+        segments = request.path.split("/")
+        variables = tuple((name, segments[index]) for name, index in self.variables)
+        return Request(request.caller, request.method, request.path, request.details, variables)
 
 
 def branches_of(policy: Policy, rule: Rule) -> Iterator[Branch]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses requests that two parsers could understand differently, before any policy is asked.
+r"""Refuses requests that two parsers could understand differently, before any policy is asked.
 
 Rules:
     1. Pure: the answer is a reason for the server's log, or None. The request gets 400.
     2. What the policy decides on (`path`) is exactly the decoded form of what was sent
        (`raw_path`); without `raw_path` nothing is certain, so the request is refused.
-    3. Percent-encoding is fine for ordinary characters; never for `/`, `\\`, dots that make a dot
+    3. Percent-encoding is fine for ordinary characters; never for `/`, `\`, dots that make a dot
        segment, `;`, `?`, `#`, `%` or control characters.
 
 Spec: RFC 9112 §3.2 (request target), RFC 3986 §6.2.2; the CVEs are listed in its tests.

@@ -118,7 +118,7 @@ def _kind(value: object) -> type | None:
     if isinstance(value, bool):
         return bool
     if isinstance(value, int | float):
-        return float if value == value else None  # noqa: PLR0124 - NaN has no order.
+        return float if value == value else None
     return None if isinstance(value, Mapping | list | tuple) or value is None else type(value)
 
 

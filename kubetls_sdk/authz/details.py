@@ -11,10 +11,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 __all__ = ("ACTION", "GRPC", "NO_DETAILS", "WEBSOCKET", "Details", "RequestDetails")
 
@@ -29,32 +31,35 @@ ACTION: Final = "action"
 
 
 class Details(Protocol):
-    """The rest of a request, as the rules may ask for it.
-
-    Attributes:
-        host: The `Host` header or `:authority`, with or without port.
-        port: The port that the server accepted the connection on.
-        source: The address of the connection's other end, as text.
-        headers: All header fields, names in lower case, values as received.
-        user: The verified claims of the end user, None without one.
-        resource: Attributes of the application's own resource, for `authorize`.
-        now: Aware time of the request, for time windows.
-    """
+    """The rest of a request, as the rules may ask for it; read only when a rule does."""
 
     @property
-    def host(self) -> str | None: ...  # noqa: D102
+    def host(self) -> str | None:
+        """The `Host` header or `:authority`, with or without port."""
+
     @property
-    def port(self) -> int | None: ...  # noqa: D102
+    def port(self) -> int | None:
+        """The port that the server accepted the connection on."""
+
     @property
-    def source(self) -> str | None: ...  # noqa: D102
+    def source(self) -> str | None:
+        """The address of the connection's other end, as text."""
+
     @property
-    def headers(self) -> Iterable[tuple[bytes, bytes]]: ...  # noqa: D102
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """All header fields, names in any case, values as received."""
+
     @property
-    def user(self) -> Mapping[str, object] | None: ...  # noqa: D102
+    def user(self) -> Mapping[str, object] | None:
+        """The verified claims of the end user, None without one."""
+
     @property
-    def resource(self) -> Mapping[str, object] | None: ...  # noqa: D102
+    def resource(self) -> Mapping[str, object] | None:
+        """Attributes of the application's own resource, for `authorize`."""
+
     @property
-    def now(self) -> datetime | None: ...  # noqa: D102
+    def now(self) -> datetime | None:
+        """Aware time of the request, for time windows."""
 
 
 @dataclass(frozen=True, slots=True)

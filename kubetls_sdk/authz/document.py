@@ -23,7 +23,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kubetls_sdk.authz.expression import parse_condition
 from kubetls_sdk.authz.fields import Fields
@@ -32,20 +32,32 @@ from kubetls_sdk.authz.operation import ANYTHING, OPERATION_FIELDS, parse_operat
 from kubetls_sdk.authz.selector import IDENTITY_FIELDS, parse_identity
 from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, YamlReader
 from kubetls_sdk.exceptions import PolicyError
-from kubetls_sdk.spiffe_id import TrustDomain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kubetls_sdk.spiffe_id import TrustDomain
 
 __all__ = ("parse_document",)
 
 VERSION = "1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_TOP_FIELDS = ("version", "policies")
-_POLICY_FIELDS = ("name", "description", "mode", "allow", "deny")
+_TOP_FIELDS = frozenset({"version", "policies"})
+_POLICY_FIELDS = frozenset({"name", "description", "mode", "allow", "deny"})
 _RULE_FIELDS = frozenset({"name", "description", "from", "to", "when"})
 _MAX_BRANCHES = 10_000
 
 
-def parse_document(text: str, *, file: str, trust_domain: TrustDomain) -> tuple[Policy, ...]:
+def parse_document(
+    text: str, *, file: str, trust_domain: TrustDomain, pause: Callable[[], None] = lambda: None
+) -> tuple[Policy, ...]:
     """Parse one policy file.
+
+    Args:
+        text: The YAML text.
+        file: Its name, for errors.
+        trust_domain: Our own.
+        pause: Called after each rule.
 
     Raises:
         PolicyError: Not a valid policy file.
@@ -54,12 +66,12 @@ def parse_document(text: str, *, file: str, trust_domain: TrustDomain) -> tuple[
     reader.start()
     policies: list[Policy] = []
     version = False
-    for key, line in reader.keys():
+    for key, line in reader.pairs():
         if key == "version":
             _check_version(reader)
             version = True
         elif key == "policies":
-            policies += [_policy(reader, trust_domain) for _ in reader.items()]
+            policies += [_policy(reader, trust_domain, pause) for _ in reader.items()]
         else:
             raise _unknown(reader, key, line, _TOP_FIELDS)
     if not version:
@@ -74,13 +86,15 @@ def _check_version(reader: YamlReader) -> None:
         raise reader.error(f"expected version {VERSION}", node.line)
 
 
-def _policy(reader: YamlReader, own: TrustDomain) -> Policy:
+def _policy(reader: YamlReader, own: TrustDomain, pause: Callable[[], None]) -> Policy:
     start = reader.line
     texts: dict[str, str] = {}
     rules: list[Rule] = []
-    for key, line in reader.keys():
+    for key, line in reader.pairs():
         if key in ("allow", "deny"):
-            rules += _rules(reader, Effect(key), own)
+            for _ in reader.items():
+                rules.append(_rule(reader.node(), Effect(key), own, reader))
+                pause()
         elif key in _POLICY_FIELDS:
             fields = Fields(
                 Mapping({key: reader.node()}, line, lines={key: line}),
@@ -95,11 +109,6 @@ def _policy(reader: YamlReader, own: TrustDomain) -> Policy:
         raise reader.error(f"expected mode enforce or shadow, got {mode!r}", start)
     _check_names(rules, reader)
     return Policy(name, tuple(rules), Mode(mode), reader.file, start)
-
-
-def _rules(reader: YamlReader, effect: Effect, own: TrustDomain) -> Iterator[Rule]:
-    for _ in reader.items():
-        yield _rule(reader.node(), effect, own, reader)
 
 
 def _rule(node: Node, effect: Effect, own: TrustDomain, reader: YamlReader) -> Rule:
@@ -184,5 +193,5 @@ def _name(text: str | None, noun: str, reader: YamlReader, line: int) -> str:
     return text
 
 
-def _unknown(reader: YamlReader, key: str, line: int, known: tuple[str, ...]) -> PolicyError:
-    return reader.error(f"unknown field {key!r}, expected one of {', '.join(known)}", line)
+def _unknown(reader: YamlReader, key: str, line: int, known: frozenset[str]) -> PolicyError:
+    return reader.error(f"unknown field {key!r}, expected one of {', '.join(sorted(known))}", line)

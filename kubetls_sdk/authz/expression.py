@@ -97,9 +97,9 @@ def _operand(rest: str, text: str) -> Any:
     return _attribute(name[1], name[2], text)
 
 
-def _value(token: str) -> str | float | bool:
-    if token in ("true", "false"):
-        return token == "true"
-    if token[0] in "'\"":
-        return token[1:-1]
-    return float(token) if "." in token else int(token)
+def _value(word: str) -> str | float | bool:
+    if word in ("true", "false"):
+        return word == "true"
+    if word[0] in "'\"":
+        return word[1:-1]
+    return float(word) if "." in word else int(word)

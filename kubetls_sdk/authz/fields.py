@@ -11,11 +11,13 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, Sequence
 from kubetls_sdk.exceptions import ConfigurationError, PolicyError, SpiffeIdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Set
 
 __all__ = ("Fields",)
 
@@ -39,19 +41,17 @@ class Fields:
         PolicyError: Not a mapping, or an unknown field.
     """
 
-    def __init__(
-        self, node: Node, *, file: str, known: Collection[str], rule: str | None = None
-    ) -> None:
+    def __init__(self, node: Node, *, file: str, known: Set[str], rule: str | None = None) -> None:
         self.file = file
         self.rule = rule
         self.line = node.line
         if not isinstance(node, Mapping):
             raise self.error(f"expected a mapping with {', '.join(sorted(known))}", node.line)
         self._node = node
-        for name, line in node.lines.items():
-            if name not in known:
-                expected = ", ".join(sorted(known))
-                raise self.error(f"unknown field {name!r}, expected one of {expected}", line)
+        if not node.lines.keys() <= known:
+            name, line = next(item for item in node.lines.items() if item[0] not in known)
+            expected = ", ".join(sorted(known))
+            raise self.error(f"unknown field {name!r}, expected one of {expected}", line)
 
     def error(self, message: str, line: int | None = None) -> PolicyError:
         """Make an error at a line, or at the start of the mapping."""
@@ -59,7 +59,7 @@ class Fields:
 
     def has(self, *names: str) -> bool:
         """Tell whether any of the fields is there."""
-        return any(name in self._node.entries for name in names)
+        return not self._node.entries.keys().isdisjoint(names)
 
     def first(self, *names: str) -> str | None:
         """The first of the fields that is there."""
@@ -90,13 +90,15 @@ class Fields:
 
     def values(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
         """A list, or one value, each parsed; empty when absent."""
+        if name not in self._node.entries:
+            return ()
         found = []
         for scalar in self._scalars(name):
             try:
                 found.append(parse(scalar.value))
             except (ConfigurationError, SpiffeIdError) as err:
                 raise self.error(f"{name}: {err}", scalar.line) from None
-        if len(set(found)) != len(found):
+        if len(found) > 1 and len(set(found)) != len(found):
             raise self.error(f"expected each value of {name} once", self.line_of(name))
         return tuple(found)
 

@@ -4,64 +4,34 @@
 Rules:
     1. Built once, never changed after; only the cache of callers grows, to a bound.
     2. Attackers choose methods and paths, so nothing is ever remembered by path, and methods only
-       when a rule names them. Callers are verified, so their groups are remembered.
-    3. Candidates are judged in the order of their names: the order of files has no meaning.
+       when they are usual. Callers are verified, so their groups are remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from kubetls_sdk.authz.branch import Branch, branches_of
-from kubetls_sdk.authz.details import ACTION, GRPC, WEBSOCKET
-from kubetls_sdk.authz.model import CallerPattern, Effect, Identity, Policy
+from kubetls_sdk.authz.group import ANY_HTTP, ANY_OTHER, PSEUDO_METHODS, Group
+from kubetls_sdk.authz.model import Effect
 from kubetls_sdk.authz.trie import Node
-from kubetls_sdk.spiffe_id import SpiffeId
+from kubetls_sdk.exceptions import PolicyError
 
-__all__ = ("Group", "Index", "Tries")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
-Tries = tuple[Node[Branch], ...]
+    from kubetls_sdk.authz.branch import Branch
+    from kubetls_sdk.authz.model import CallerPattern, Identity, Policy, Rule
+    from kubetls_sdk.spiffe_id import SpiffeId
 
-PSEUDO_METHODS: Final = frozenset({WEBSOCKET, GRPC, ACTION})
-ANY_HTTP: Final = "*"
-"""Key of the branches that do not name methods, for HTTP requests."""
-ANY_OTHER: Final = "**"
-"""Key of the branches that do not name methods, for pseudo-methods: deny rules only."""
+__all__ = ("Index", "Tries")
+
+Tries = tuple[Node["Branch"], ...]
 
 _MAX_CALLERS = 8192
-
-
-class Group:
-    """All branches for one identity pattern, by method.
-
-    Attributes:
-        identity: Whose negative parts are looked at, once per caller.
-        effect: What the negative parts are closed towards.
-        tries: Path tries by method.
-        has_allow: Whether any branch allows.
-    """
-
-    __slots__ = ("effect", "has_allow", "identity", "tries")
-
-    def __init__(self, identity: Identity, effect: Effect) -> None:
-        self.identity = identity
-        self.effect = effect
-        self.tries: dict[str, Node[Branch]] = {}
-        self.has_allow = False
-
-    def add(self, branch: Branch) -> None:
-        """Put a branch under each of its methods."""
-        for method in branch.methods or (ANY_HTTP, ANY_OTHER):
-            if branch.methods is None and method is ANY_OTHER and not branch.is_deny:
-                continue
-            trie = self.tries.get(method)
-            if trie is None:
-                trie = self.tries[method] = Node()
-            for segments, is_prefix in branch.patterns:
-                trie.insert(segments, branch, is_prefix=is_prefix)
-        self.has_allow = self.has_allow or not branch.is_deny
+_REMEMBERED = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", *PSEUDO_METHODS}
+)
 
 
 class Index:
@@ -69,32 +39,31 @@ class Index:
 
     Args:
         policies: Only those that count.
+        pause: Called again and again, so that a background load lets other threads run.
+
+    Attributes:
+        callers: Tries by name of the trust domain, path of the identity and method, as far as seen.
     """
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
-        self.is_empty = True
-        self._exact: dict[str, dict[str, list[Group]]] = {}
+    def __init__(self, policies: Iterable[Policy], pause: Callable[[], None]) -> None:
+        self._exact: dict[str, dict[str, tuple[Group, ...]]] = {}
         self._wild: dict[str | None, Node[Group]] = {}
         self._everyone: list[Group] = []
         self._anonymous: list[Group] = []
-        self._groups: dict[object, Group] = {}
-        for policy in policies:
-            for rule in policy.rules:
-                self.is_empty = False
-                branches = tuple(branches_of(policy, rule))
-                for identity in rule.identities:
-                    self._add(identity, rule.effect, branches)
-        self._groups = {}
-        self._callers: dict[str, dict[str, dict[str, Tries]]] = {}
-        self._count = 0
+        self.callers: dict[str, dict[str, dict[str, Tries]]] = {}
         self._nobody: dict[str, Tries] = {}
+        self._count = 0
+        self._fill(policies, pause)
+        for group in self.all_groups():
+            group.compile_many(pause)
+        self.is_empty = next(self.all_groups(), None) is None
 
     def tries(self, caller: SpiffeId | None, method: str) -> Tries:
         """The path tries that count for a caller and a method."""
         try:
             if caller is None:
                 return self._nobody[method]
-            return self._callers[caller.trust_domain.name][caller.path][method]
+            return self.callers[caller.trust_domain.name][caller.path][method]
         except KeyError:
             return self._resolve(caller, method)
 
@@ -110,17 +79,14 @@ class Index:
             for domain in (name, None):
                 if domain in self._wild:
                     self._wild[domain].find(segments, found)
-        return (group for group in found if group.identity.admits(caller, group.effect))
+        return (group for group in found if group.admits(caller))
 
     def all_groups(self) -> Iterator[Group]:
         """Every group once."""
-        yield from self._everyone
-        yield from self._anonymous
+        yield from chain(self._everyone, self._anonymous)
         for paths in self._exact.values():
-            for groups in paths.values():
-                yield from groups
-        for trie in self._wild.values():
-            yield from trie
+            yield from chain.from_iterable(paths.values())
+        yield from chain.from_iterable(self._wild.values())
 
     def _resolve(self, caller: SpiffeId | None, method: str) -> Tries:
         general = ANY_OTHER if method in PSEUDO_METHODS else ANY_HTTP
@@ -128,7 +94,7 @@ class Index:
             trie
             for group in self.groups(caller)
             for key in (method, general)
-            if (trie := group.tries.get(key)) is not None
+            if (trie := group.tries().get(key)) is not None
         )
         if method in _REMEMBERED:
             self._remember(caller, method, found)
@@ -139,53 +105,60 @@ class Index:
             self._nobody[method] = found
             return
         if self._count >= _MAX_CALLERS:
-            self._callers, self._count = {}, 0
-        domain = self._callers.setdefault(caller.trust_domain.name, {})
+            self.callers.clear()
+            self._count = 0
+        domain = self.callers.setdefault(caller.trust_domain.name, {})
         if caller.path not in domain:
             domain[caller.path] = {}
             self._count += 1
         domain[caller.path][method] = found
 
-    def _add(self, identity: Identity, effect: Effect, branches: tuple[Branch, ...]) -> None:
-        if identity.is_anonymous:
-            self._fill(("anonymous",), self._anonymous, identity, effect, branches)
-        if not identity.patterns and not identity.is_anonymous:
-            self._fill(("everyone", identity, effect), self._everyone, identity, effect, branches)
-        for pattern in identity.patterns:
-            key = (pattern, identity if identity.has_exclusions else None,
-                   effect if identity.has_exclusions else None)  # fmt: skip
-            if key not in self._groups:
-                self._groups[key] = self._place(pattern, Group(identity, effect))
-            for branch in branches:
-                self._groups[key].add(branch)
+    def _fill(self, policies: Iterable[Policy], pause: Callable[[], None]) -> None:
+        groups: dict[object, Group] = {}
+        for policy in policies:
+            for rule in policy.rules:
+                for identity in rule.identities:
+                    for pattern in _patterns(identity, policy, rule):
+                        group = self._group(groups, pattern, identity, rule.effect)
+                        if not group.rules or group.rules[-1][1] is not rule:
+                            group.rules.append((policy, rule))
+                pause()
 
-    def _fill(
+    def _group(
         self,
-        key: object,
-        place: list[Group],
+        groups: dict[object, Group],
+        pattern: CallerPattern | None,
         identity: Identity,
         effect: Effect,
-        branches: tuple[Branch, ...],
-    ) -> None:
-        if key not in self._groups:
-            self._groups[key] = Group(identity, effect)
-            place.append(self._groups[key])
-        for branch in branches:
-            self._groups[key].add(branch)
+    ) -> Group:
+        closed = (identity, effect) if identity.has_exclusions else None
+        key = (pattern, identity.is_anonymous, closed)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group(identity, effect)
+            if pattern is not None:
+                self._place(pattern, group)
+            else:
+                (self._anonymous if identity.is_anonymous else self._everyone).append(group)
+        return group
 
-    def _place(self, pattern: CallerPattern, group: Group) -> Group:
+    def _place(self, pattern: CallerPattern, group: Group) -> None:
         segments = pattern.segments
         if pattern.trust_domain and not pattern.is_prefix and "*" not in segments:
             path = "".join(f"/{segment}" for segment in segments)
             domain = self._exact.setdefault(pattern.trust_domain, {})
-            domain.setdefault(path, []).append(group)
-            return group
+            domain[path] = (*domain.get(path, ()), group)
+            return
         trie = self._wild.setdefault(pattern.trust_domain, Node())
         more = (*segments, "*") if pattern.needs_more else segments
         trie.insert(more, group, is_prefix=pattern.is_prefix)
-        return group
 
 
-_REMEMBERED = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", *PSEUDO_METHODS}
-)
+def _patterns(identity: Identity, policy: Policy, rule: Rule) -> tuple[CallerPattern | None, ...]:
+    if identity.patterns:
+        return identity.patterns
+    if rule.effect is Effect.ALLOW and not identity.is_anonymous:
+        raise PolicyError(
+            "expected an allow rule to say whom it allows", file=policy.file or None, rule=rule.name
+        )
+    return (None,)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from kubetls_sdk.authz.condition import Condition
-from kubetls_sdk.authz.template import PathTemplate
-from kubetls_sdk.spiffe_id import SpiffeId
+if TYPE_CHECKING:
+    from kubetls_sdk.authz.condition import Condition
+    from kubetls_sdk.authz.template import PathTemplate
+    from kubetls_sdk.spiffe_id import SpiffeId
 
 __all__ = ("CallerPattern", "Effect", "Identity", "Mode", "Operation", "Policy", "Rule")
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
 from datetime import datetime, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz.attribute import WEEKDAYS, Attribute, Network, host_only
 from kubetls_sdk.authz.condition import Operator
 from kubetls_sdk.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ("FIXED_TYPES", "convert")
 

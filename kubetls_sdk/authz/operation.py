@@ -12,9 +12,9 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz.attribute import Attribute, host_only
 from kubetls_sdk.authz.condition import Condition, Operator
@@ -24,8 +24,12 @@ from kubetls_sdk.authz.model import Effect, Operation
 from kubetls_sdk.authz.template import ANY_SEGMENT, PathTemplate
 from kubetls_sdk.exceptions import ConfigurationError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = ("ANYTHING", "OPERATION_FIELDS", "parse_operation")
 
+_NARROWING = ("notMethods", "notPaths", "hosts", "notHosts", "ports", "notPorts")
 _HTTP = ("methods", "paths", "websocket", "notMethods", "notPaths")
 _ACTIONS = ("actions", "resources")
 OPERATION_FIELDS = frozenset({*_HTTP, *_ACTIONS, "grpc", "hosts", "ports", "notHosts", "notPorts"})
@@ -92,7 +96,13 @@ def _reach(fields: Fields, kind: str) -> tuple[frozenset[str] | None, tuple[Path
     elif fields.has("websocket"):
         raise fields.error("expected websocket to be true or absent", fields.line_of("websocket"))
     templates = fields.values("paths", PathTemplate.parse)
-    return frozenset(methods) or None, templates or (_every(fields),)
+    return _shared(tuple(methods)), templates or (_every(fields),)
+
+
+@lru_cache(64)
+def _shared(methods: tuple[str, ...]) -> frozenset[str] | None:
+    # Thousands of rules have the same few sets of methods.
+    return frozenset(methods) or None
 
 
 def _every(fields: Fields) -> PathTemplate:
@@ -131,6 +141,8 @@ def _grpc(text: str) -> PathTemplate:
 
 
 def _narrowed(fields: Fields, effect: Effect) -> tuple[Condition, ...]:
+    if not fields.has(*_NARROWING):
+        return ()
     is_allow = effect is Effect.ALLOW
     methods = fields.values("notMethods", _method)
     if is_allow and "GET" in methods:

@@ -10,19 +10,24 @@ Rules:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from kubetls_sdk.authz.branch import Branch
-from kubetls_sdk.authz.condition import Condition
 from kubetls_sdk.authz.decision import Decision, Kind
-from kubetls_sdk.authz.details import ACTION, NO_DETAILS, Details
+from kubetls_sdk.authz.details import ACTION, NO_DETAILS, Details, RequestDetails
 from kubetls_sdk.authz.index import Index
 from kubetls_sdk.authz.model import Mode, Policy
 from kubetls_sdk.authz.request import Request
 from kubetls_sdk.exceptions import PolicyError
-from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 
-__all__ = ("PolicySet",)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from kubetls_sdk.authz.branch import Branch
+    from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
+
+__all__ = ("PolicySet", "candidates")
+
+_MAX_NEEDED = 16
 
 _NO_POLICY = Decision(False, Kind.NO_POLICY, "there is no policy", needed=("a policy",))
 _NO_CALLER = Decision(
@@ -40,47 +45,52 @@ class PolicySet:
 
     Args:
         policies: Enforced and shadow ones; their names differ.
+        pause: Called again and again, so that a background load lets other threads run.
+
+    Attributes:
+        policies: As given.
 
     Raises:
         PolicyError: Two policies have one name.
     """
 
-    __slots__ = ("_enforced", "_shadow", "policies")
+    __slots__ = ("_callers", "_enforced", "_shadow", "policies")
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
+    def __init__(
+        self, policies: Iterable[Policy], *, pause: Callable[[], None] = lambda: None
+    ) -> None:
         self.policies = tuple(policies)
-        seen: dict[str, Policy] = {}
-        for policy in self.policies:
-            if policy.name in seen:
-                raise PolicyError(
-                    f"expected each policy name once, got {policy.name!r} again (first in "
-                    f"{seen[policy.name].file}:{seen[policy.name].line})",
-                    file=policy.file or None,
-                    line=policy.line or None,
-                )
-            seen[policy.name] = policy
+        _check_names(self.policies)
         enforced = [policy for policy in self.policies if policy.mode is Mode.ENFORCE]
-        self._enforced = Index(enforced)
-        self._shadow = Index(self.policies) if len(enforced) < len(self.policies) else None
+        self._enforced = Index(enforced, pause)
+        has_shadow = len(enforced) < len(self.policies)
+        self._shadow = Index(self.policies, pause) if has_shadow else None
+        self._callers = {} if has_shadow else self._enforced.callers
 
     @classmethod
-    def parse(cls, texts: Mapping[str, str], *, trust_domain: TrustDomain) -> PolicySet:
+    def parse(
+        cls,
+        texts: Mapping[str, str],
+        *,
+        trust_domain: TrustDomain,
+        pause: Callable[[], None] = lambda: None,
+    ) -> PolicySet:
         """Parse policy files.
 
         Args:
             texts: Name of each file (for errors) to its YAML text; several files add up.
             trust_domain: Our own trust domain, which `namespace` and `serviceAccount` speak of.
+            pause: Called again and again, so that a background load lets other threads run.
 
         Raises:
             PolicyError: A text is not a valid policy; `.file`, `.line` and `.rule` say where.
         """
         from kubetls_sdk.authz.document import parse_document
 
-        return cls(
-            policy
-            for file, text in texts.items()
-            for policy in parse_document(text, file=file, trust_domain=trust_domain)
-        )
+        policies: list[Policy] = []
+        for file, text in texts.items():
+            policies += parse_document(text, file=file, trust_domain=trust_domain, pause=pause)
+        return cls(policies, pause=pause)
 
     @classmethod
     def deny_all(cls) -> PolicySet:
@@ -99,13 +109,21 @@ class PolicySet:
                 refused requests that are not canonical (`kubetls_sdk.authz.canonical`).
             details: Read only when a rule asks for more.
         """
-        decision = self._decide(self._enforced, caller, method, path, details)
-        if self._shadow is None:
-            return decision
-        shadow = self._decide(self._shadow, caller, method, path, details)
-        if shadow.allowed is decision.allowed:
-            return decision
-        return dataclasses.replace(decision, shadow=shadow)
+        # The short way: a caller that was seen, one trie, one unconditional rule.
+        try:
+            (node,) = self._callers[caller.trust_domain.name][caller.path][method]  # type: ignore[union-attr]
+        except (KeyError, ValueError, AttributeError):
+            return self._decide(caller, method, path, details)
+        for segment in path.split("/"):
+            if node.forks:
+                return self._decide(caller, method, path, details)
+            child = node.literals.get(segment) or (node.star if segment else None)
+            if child is None:
+                return self._decide(caller, method, path, details)
+            node = child
+        if len(node.here) == 1 and not node.forks and not node.here[0].conditions:
+            return node.here[0].decision
+        return self._decide(caller, method, path, details)
 
     def authorize(
         self,
@@ -127,71 +145,86 @@ class PolicySet:
             attributes: What rules may ask for as `resource.<name>`.
             details: The rest of the request at hand.
         """
-        rest = ActionDetails(details, user, attributes)
+        rest = RequestDetails(
+            host=details.host,
+            port=details.port,
+            source=details.source,
+            headers=details.headers,
+            user=user,
+            resource=attributes,
+            now=details.now,
+        )
         return self.decide(caller, ACTION, f"{resource}/{action}", rest)
 
-    @staticmethod
     def _decide(
-        index: Index, caller: SpiffeId | None, method: str, path: str, details: Details
+        self, caller: SpiffeId | None, method: str, path: str, details: Details
     ) -> Decision:
-        segments = path.split("/")
-        found: list[Branch] = []
-        for trie in index.tries(caller, method):
-            trie.find(segments, found)
-        if len(found) == 1 and not found[0].conditions:
-            return found[0].decision
-        return _judge(index, found, Request(caller, method, path, details))
+        decision = _judge(self._enforced, caller, method, path, details)
+        if self._shadow is None:
+            return decision
+        shadow = _judge(self._shadow, caller, method, path, details)
+        if shadow.allowed is decision.allowed:
+            return decision
+        return dataclasses.replace(decision, shadow=shadow)
 
 
-class ActionDetails:
-    """The details of a request, with the application's own user and resource."""
-
-    __slots__ = ("_request", "resource", "user")
-
-    def __init__(
-        self,
-        request: Details,
-        user: Mapping[str, object] | None,
-        resource: Mapping[str, object] | None,
-    ) -> None:
-        self._request = request
-        self.user = user
-        self.resource = resource
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._request, name)
+def candidates(index: Index, caller: SpiffeId | None, method: str, path: str) -> list[Branch]:
+    """The branches that fit caller, method and path: denies first, then by name."""
+    segments = path.split("/")
+    found: list[Branch] = []
+    for trie in index.tries(caller, method):
+        trie.find(segments, found)
+    if len(found) > 1:
+        found.sort(key=_order)
+    return found
 
 
-def _judge(index: Index, found: list[Branch], request: Request) -> Decision:
-    missed: list[tuple[Branch, tuple[Condition, ...]]] = []
-    for branch in sorted(found, key=_order):
-        unmet = branch.unmet(request) if branch.conditions else ()
-        if not unmet:
+def _judge(
+    index: Index, caller: SpiffeId | None, method: str, path: str, details: Details
+) -> Decision:
+    found = candidates(index, caller, method, path)
+    if found and not found[0].conditions:
+        return found[0].decision
+    request = Request(caller, method, path, details)
+    for branch in found:
+        if branch.is_met(request):
             return branch.decision
-        if not branch.is_deny:
-            missed.append((branch, unmet))
+    missed = [branch for branch in found if not branch.is_deny]
     if missed:
         return _unmet(missed, request)
     if index.is_empty:
         return _NO_POLICY
-    names = any(group.has_allow for group in index.groups(request.caller))
+    names = any(group.has_allow for group in index.groups(caller))
     return _NO_OPERATION if names else _NO_CALLER
+
+
+def _check_names(policies: Iterable[Policy]) -> None:
+    seen: dict[str, Policy] = {}
+    for policy in policies:
+        if policy.name in seen:
+            first = seen[policy.name]
+            raise PolicyError(
+                f"expected each policy name once, got {policy.name!r} again "
+                f"(first in {first.file}:{first.line})",
+                file=policy.file or None,
+                line=policy.line or None,
+            )
+        seen[policy.name] = policy
 
 
 def _order(branch: Branch) -> tuple[bool, str, str]:
     return branch.order
 
 
-def _unmet(missed: list[tuple[Branch, tuple[Condition, ...]]], request: Request) -> Decision:
+def _unmet(missed: list[Branch], request: Request) -> Decision:
+    unmet = [branch.unmet(request) for branch in missed[:_MAX_NEEDED]]
     needs_user = request.details.user is None and any(
-        all(condition.needs_user for condition in unmet) for _, unmet in missed
+        all(condition.needs_user for condition in conditions) for conditions in unmet
     )
-    names = ", ".join(repr(branch.decision.rule) for branch, _ in missed[:3])
+    names = ", ".join(repr(branch.decision.rule) for branch in missed[:_MAX_NEEDED])
     return Decision(
         allowed=False,
         kind=Kind.USER_REQUIRED if needs_user else Kind.CONDITION_UNMET,
         reason=f"conditions do not hold of allow rule {names}",
-        needed=tuple(
-            " and ".join(condition.text for condition in unmet) for _, unmet in missed[:3]
-        ),
+        needed=tuple(" and ".join(each.text for each in conditions) for conditions in unmet),
     )

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kubetls_sdk.authz.details import Details
-from kubetls_sdk.spiffe_id import SpiffeId
+if TYPE_CHECKING:
+    from kubetls_sdk.authz.details import Details
+    from kubetls_sdk.spiffe_id import SpiffeId
 
 __all__ = ("Request",)
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from typing import TYPE_CHECKING
 
-from kubetls_sdk.authz.fields import Fields
 from kubetls_sdk.authz.model import CallerPattern, Effect, Identity
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.spiffe_id_pattern import SpiffeIdPattern
+
+if TYPE_CHECKING:
+    from kubetls_sdk.authz.fields import Fields
 
 __all__ = ("IDENTITY_FIELDS", "parse_identity")
 
@@ -45,6 +48,8 @@ def parse_identity(fields: Fields, *, own: TrustDomain, effect: Effect) -> Ident
             "expected an allow rule to say whom it allows, got only negative conditions",
             fields.line_of(fields.first(*_NEGATIVE) or ""),
         )
+    if not fields.has(*_NEGATIVE):
+        return Identity(patterns)
     identity = Identity(
         patterns=patterns,
         domains=_domains(fields, patterns, own),

@@ -57,7 +57,7 @@ class PathTemplate:
         )
         if len(dict(variables)) != len(variables):
             raise ConfigurationError(f"expected each path variable once, got {text!r}")
-        named = dict((index, name) for name, index in variables)
+        named = {index: name for name, index in variables}
         segments = tuple(
             ANY_SEGMENT if index in named or part == ANY_SEGMENT else part
             for index, part in enumerate(parts)

@@ -9,8 +9,10 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ("Node",)
 
@@ -25,15 +27,17 @@ class Node(Generic[T]):
         star: The child for any one segment.
         here: Entries whose pattern ends here.
         rest: Entries whose pattern ends here with an open end.
+        forks: Whether a lookup may have to follow two ways from here, or collect on the way.
     """
 
-    __slots__ = ("here", "literals", "rest", "star")
+    __slots__ = ("forks", "here", "literals", "rest", "star")
 
     def __init__(self) -> None:
         self.literals: dict[str, Node[T]] = {}
         self.star: Node[T] | None = None
         self.here: tuple[T, ...] = ()
         self.rest: tuple[T, ...] = ()
+        self.forks = False
 
     def insert(self, segments: Sequence[str], entry: T, *, is_prefix: bool = False) -> None:
         """Add an entry under a pattern; `*` is the one-segment wildcard."""
@@ -42,11 +46,14 @@ class Node(Generic[T]):
             if segment == "*":
                 if node.star is None:
                     node.star = Node()
-                node = node.star
+                child = node.star
             else:
-                node = node.literals.setdefault(segment, Node())
+                child = node.literals.setdefault(segment, Node())
+            node.forks = bool(node.rest or (node.star and node.literals))
+            node = child
         if is_prefix:
             node.rest += (entry,)
+            node.forks = True
         else:
             node.here += (entry,)
 

@@ -10,13 +10,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from kubetls_sdk.exceptions import PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ("MAX_TEXT_BYTES", "Mapping", "Node", "Scalar", "Sequence", "YamlReader")
 
@@ -107,7 +109,7 @@ class YamlReader:
         if not isinstance(self._event, yaml.StreamEndEvent):
             raise self.error("expected one YAML document, got another one")
 
-    def keys(self) -> Iterator[tuple[str, int]]:
+    def pairs(self) -> Iterator[tuple[str, int]]:
         """Walk the keys of a mapping; the caller reads each value before the next key."""
         if not isinstance(self._event, yaml.MappingStartEvent):
             raise self.error("expected a mapping")
@@ -158,7 +160,7 @@ class YamlReader:
     def _mapping(self, line: int, depth: int) -> Mapping:
         entries: dict[str, Node] = {}
         lines: dict[str, int] = {}
-        for key, at in self.keys():
+        for key, at in self.pairs():
             lines[key] = at
             entries[key] = self.node(depth + 1)
         size = 1 + sum(value.size for value in entries.values())
@@ -196,7 +198,8 @@ class YamlReader:
             raise self._broken(err) from None
 
     def _broken(self, err: yaml.YAMLError) -> PolicyError:
-        mark = getattr(err, "problem_mark", None) or getattr(err, "context_mark", None)
+        marks = (getattr(err, name, None) for name in ("problem_mark", "context_mark"))
+        mark: Any = next(filter(None, marks), None)
         problem = getattr(err, "problem", None) or getattr(err, "reason", None) or "not readable"
         line = None if mark is None else int(mark.line) + 1
         return PolicyError(f"expected YAML, got: {problem}", file=self.file, line=line)
