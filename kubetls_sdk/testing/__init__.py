@@ -17,6 +17,7 @@ from .draft import name_constraints
 from .faults import FAULTS
 from .keys import KEY_TYPES, KeyType
 from .layout import LAYOUTS, Layout, volume_files
+from .leaf_options import LeafOptions
 from .volume import KubeletVolume
 from .workload_volume import WorkloadVolume
 
@@ -30,6 +31,7 @@ __all__ = (
     "KeyType",
     "KubeletVolume",
     "Layout",
+    "LeafOptions",
     "WorkloadVolume",
     "name_constraints",
     "volume_files",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import ConfigurationError
@@ -28,40 +28,19 @@ from kubetls_sdk.testing.keys import KeyType, key_type_of, new_key
 from kubetls_sdk.testing.root_pool import RootPool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from cryptography import x509
 
-__all__ = ("DEFAULT_PATH", "DevelopmentCA", "LeafOptions")
+    from kubetls_sdk.testing.leaf_options import LeafOptions
+
+__all__ = ("DEFAULT_PATH", "DevelopmentCA")
 
 DEFAULT_PATH = "/ns/shop/sa/web"
 _BACKDATE = timedelta(minutes=1)  # Clocks differ, and a whole second is cut off.
 _ROOT_TTL = timedelta(days=3650)
 _ROOT_AGE = timedelta(days=365)
 _LEAF_TTL = timedelta(hours=1)
-
-
-class LeafOptions(TypedDict):
-    """The keyword arguments of every `issue…` method; each may be left out.
-
-    Attributes:
-        dns_names: DNS SANs; none by default.
-        common_name: Subject CN, 1 to 64 characters; the end of the path by default.
-        ttl: Lifetime from now, or from `not_before`; one hour by default. Negative: expired.
-        not_before: Aware start of validity; a minute ago by default.
-        key_type: Of the leaf; P-256 by default.
-        intermediates: How many fresh intermediates stand between the root and the leaf.
-        through: The authority that signs, in place of the active root.
-    """
-
-    dns_names: NotRequired[Sequence[str]]
-    common_name: NotRequired[str | None]
-    ttl: NotRequired[timedelta]
-    not_before: NotRequired[datetime | None]
-    key_type: NotRequired[KeyType]
-    intermediates: NotRequired[int]
-    through: NotRequired[Authority | None]
 
 
 class DevelopmentCA:

@@ -58,6 +58,16 @@ class Draft:
         kept = tuple(pair for pair in self.extensions if pair[0].oid != oid)
         return replace(self, extensions=kept)
 
+    @property
+    def names(self) -> x509.SubjectAlternativeName:
+        """The subject alternative name of a draft that has one."""
+        return next(v for v, _ in self.extensions if isinstance(v, x509.SubjectAlternativeName))
+
+    @property
+    def uri(self) -> str:
+        """The first URI SAN of a draft that has one."""
+        return self.names.get_values_for_type(x509.UniformResourceIdentifier)[0]
+
     def signed_by(self, issuer: x509.Name, key: PrivateKey) -> x509.Certificate:
         """The certificate, with a fresh random serial number."""
         builder = (

@@ -11,29 +11,28 @@ Spec: X509-SVID §2, §4, §5.2; SPIFFE-ID §2; RFC 5280 §4.2, §6.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from kubetls_sdk.exceptions import ConfigurationError
-from kubetls_sdk.testing.authority import Authority, IssuedChain
+from kubetls_sdk.testing.chain_faults import CHAIN_FAULTS
 from kubetls_sdk.testing.draft import Draft, key_usage, names
-from kubetls_sdk.testing.keys import new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kubetls_sdk.testing.authority import Authority, IssuedChain
 
 __all__ = ("FAULTS", "faulty_chain")
 
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _UNKNOWN = x509.ObjectIdentifier("1.3.6.1.4.1.55555.1.1")
-
-_LeafFault = Callable[[Draft], Draft]
-_ChainFault = Callable[[IssuedChain, Draft, Authority], IssuedChain]
 
 
 def faulty_chain(fault: str, draft: Draft, issuer: Authority) -> IssuedChain:
@@ -44,46 +43,33 @@ def faulty_chain(fault: str, draft: Draft, issuer: Authority) -> IssuedChain:
     """
     if fault in _LEAF_FAULTS:
         return issuer.sign(_LEAF_FAULTS[fault].put_in(draft))
-    if fault in _CHAIN_FAULTS:
-        return _CHAIN_FAULTS[fault].put_in(issuer.sign(draft), draft, issuer)
+    if fault in CHAIN_FAULTS:
+        return CHAIN_FAULTS[fault].put_in(draft, issuer)
     raise ConfigurationError(f"expected a fault of {', '.join(sorted(FAULTS))}; got {fault!r}")
 
 
 class _InLeaf(NamedTuple):
     meaning: str
-    put_in: _LeafFault
-
-
-class _InChain(NamedTuple):
-    meaning: str
-    put_in: _ChainFault
-
-
-def _san(draft: Draft) -> x509.SubjectAlternativeName:
-    return next(v for v, _ in draft.extensions if isinstance(v, x509.SubjectAlternativeName))
-
-
-def _uri(draft: Draft) -> str:
-    return _san(draft).get_values_for_type(x509.UniformResourceIdentifier)[0]
+    put_in: Callable[[Draft], Draft]
 
 
 def _with_uris(draft: Draft, *uris: str) -> Draft:
-    dns_names = _san(draft).get_values_for_type(x509.DNSName)
+    dns_names = draft.names.get_values_for_type(x509.DNSName)
     return draft.having(names(uris, dns_names), critical=False)
 
 
 def _upper_case_domain(draft: Draft) -> Draft:
-    domain, slash, path = _uri(draft).removeprefix("spiffe://").partition("/")
+    domain, slash, path = draft.uri.removeprefix("spiffe://").partition("/")
     return _with_uris(draft, f"spiffe://{domain.upper()}{slash}{path}")
 
 
 def _root_path_id(draft: Draft) -> Draft:
-    domain = _uri(draft).removeprefix("spiffe://").partition("/")[0]
+    domain = draft.uri.removeprefix("spiffe://").partition("/")[0]
     return _with_uris(draft, f"spiffe://{domain}")
 
 
 def _too_long_uri(draft: Draft) -> Draft:
-    return _with_uris(draft, _uri(draft).ljust(2049, "a"))
+    return _with_uris(draft, draft.uri.ljust(2049, "a"))
 
 
 def _with_usage(draft: Draft, usage: x509.KeyUsage, *, critical: bool = True) -> Draft:
@@ -113,35 +99,35 @@ _LEAF_FAULTS: dict[str, _InLeaf] = {
         lambda d: d.having(names([], ["web.shop.svc"]), critical=False),
     ),
     "two_uris": _InLeaf(
-        "a second SPIFFE ID as URI SAN", lambda d: _with_uris(d, _uri(d), _uri(d) + "-admin")
+        "a second SPIFFE ID as URI SAN", lambda d: _with_uris(d, d.uri, d.uri + "-admin")
     ),
     "not_spiffe_scheme": _InLeaf(
         "an https URI in place of the SPIFFE ID",
-        lambda d: _with_uris(d, _uri(d).replace("spiffe://", "https://", 1)),
+        lambda d: _with_uris(d, d.uri.replace("spiffe://", "https://", 1)),
     ),
     "root_path_id": _InLeaf("the SPIFFE ID of a trust domain, without a path", _root_path_id),
     "upper_case_domain": _InLeaf("the trust domain in upper case", _upper_case_domain),
     "trailing_slash": _InLeaf(
-        "a slash at the end of the SPIFFE ID", lambda d: _with_uris(d, _uri(d) + "/")
+        "a slash at the end of the SPIFFE ID", lambda d: _with_uris(d, d.uri + "/")
     ),
     "trailing_newline": _InLeaf(
-        "a line feed at the end of the SPIFFE ID", lambda d: _with_uris(d, _uri(d) + "\n")
+        "a line feed at the end of the SPIFFE ID", lambda d: _with_uris(d, d.uri + "\n")
     ),
     "nul_in_uri": _InLeaf(
-        "a NUL and more text after the SPIFFE ID", lambda d: _with_uris(d, _uri(d) + "\0evil")
+        "a NUL and more text after the SPIFFE ID", lambda d: _with_uris(d, d.uri + "\0evil")
     ),
     "dot_segment": _InLeaf(
-        "a '..' segment in the SPIFFE ID", lambda d: _with_uris(d, _uri(d) + "/../admin")
+        "a '..' segment in the SPIFFE ID", lambda d: _with_uris(d, d.uri + "/../admin")
     ),
     "percent_encoding": _InLeaf(
-        "a percent-encoded character in the SPIFFE ID", lambda d: _with_uris(d, _uri(d) + "%41")
+        "a percent-encoded character in the SPIFFE ID", lambda d: _with_uris(d, d.uri + "%41")
     ),
     "query_in_uri": _InLeaf(
-        "a query after the SPIFFE ID", lambda d: _with_uris(d, _uri(d) + "?admin=1")
+        "a query after the SPIFFE ID", lambda d: _with_uris(d, d.uri + "?admin=1")
     ),
     "port_in_uri": _InLeaf(
         "a port after the trust domain",
-        lambda d: _with_uris(d, _uri(d).replace("/ns/", ":8443/ns/", 1)),
+        lambda d: _with_uris(d, d.uri.replace("/ns/", ":8443/ns/", 1)),
     ),
     "uri_too_long": _InLeaf("a SPIFFE ID of 2,049 bytes", _too_long_uri),
     "ca_leaf": _InLeaf(
@@ -200,68 +186,8 @@ def _key_agreement_only() -> x509.KeyUsage:
     )
 
 
-def _untrusted_root(_chain: IssuedChain, draft: Draft, issuer: Authority) -> IssuedChain:
-    key = new_key("p256")
-    root = replace(draft, subject=issuer.certificate.subject, key=key)
-    uri = f"spiffe://{_uri(draft).removeprefix('spiffe://').partition('/')[0]}"
-    impostor = Authority.self_signed(replace(root, extensions=()).with_authority_profile(uri, None))
-    return impostor.sign(draft.having(impostor.key_identifier(), critical=False))
-
-
-def _bad_signature(chain: IssuedChain, _draft: Draft, _issuer: Authority) -> IssuedChain:
-    der = bytearray(chain.leaf.public_bytes(Encoding.DER))
-    der[-1] ^= 1
-    broken = x509.load_der_x509_certificate(bytes(der))
-    return replace(chain, certificates=(broken, *chain.certificates[1:]))
-
-
-def _missing_intermediate(_chain: IssuedChain, draft: Draft, issuer: Authority) -> IssuedChain:
-    between = _authority_below(issuer, draft)
-    whole = between.sign(_under(draft, between))
-    return replace(whole, certificates=whole.certificates[:1])
-
-
-def _leaf_as_issuer(chain: IssuedChain, draft: Draft, _issuer: Authority) -> IssuedChain:
-    stolen = Authority(chain.leaf, chain.private_key, above=chain.certificates[1:])
-    below = replace(draft, key=new_key("p256"))
-    return stolen.sign(_under(below, stolen))
-
-
-def _wrong_key(chain: IssuedChain, _draft: Draft, _issuer: Authority) -> IssuedChain:
-    return replace(chain, private_key=new_key("p256"))
-
-
-def _long_chain(_chain: IssuedChain, draft: Draft, issuer: Authority) -> IssuedChain:
-    for _ in range(99):
-        issuer = _authority_below(issuer, draft)
-    return issuer.sign(_under(draft, issuer))
-
-
-def _under(draft: Draft, issuer: Authority) -> Draft:
-    return draft.having(issuer.key_identifier(), critical=False)
-
-
-def _authority_below(issuer: Authority, draft: Draft) -> Authority:
-    key = new_key("p256")
-    uri = f"spiffe://{_uri(draft).removeprefix('spiffe://').partition('/')[0]}"
-    below = replace(draft, key=key, extensions=()).with_authority_profile(uri, None)
-    signed = issuer.sign(_under(below, issuer))
-    return Authority(signed.leaf, key, above=signed.certificates[1:])
-
-
-_CHAIN_FAULTS: dict[str, _InChain] = {
-    "untrusted_root": _InChain(
-        "signed by a root with the name of ours, which is not in the bundle", _untrusted_root
-    ),
-    "bad_signature": _InChain("one bit of the leaf's signature is wrong", _bad_signature),
-    "missing_intermediate": _InChain("the intermediate is not presented", _missing_intermediate),
-    "leaf_as_issuer": _InChain("signed with the key of another leaf", _leaf_as_issuer),
-    "wrong_key": _InChain("the private key is not that of the leaf", _wrong_key),
-    "long_chain": _InChain("a chain of 100 certificates", _long_chain),
-}
-
 FAULTS: Mapping[str, str] = MappingProxyType(
     {name: fault.meaning for name, fault in _LEAF_FAULTS.items()}
-    | {name: fault.meaning for name, fault in _CHAIN_FAULTS.items()}
+    | {name: fault.meaning for name, fault in CHAIN_FAULTS.items()}
 )
 """The name of each fault, and what is wrong in one clause."""

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from kubetls_sdk.source import StaticSource
 
     # Not at run time: pytest evaluates no annotation of a fixture.
-    from kubetls_sdk.testing.ca import DevelopmentCA, LeafOptions  # noqa: TC004
+    from kubetls_sdk.testing.ca import DevelopmentCA  # noqa: TC004
     from kubetls_sdk.testing.layout import Layout
+    from kubetls_sdk.testing.leaf_options import LeafOptions
     from kubetls_sdk.testing.workload_volume import WorkloadVolume
 
 __all__ = (

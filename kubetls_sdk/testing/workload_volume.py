@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kubetls_sdk.svid import X509Svid
-    from kubetls_sdk.testing.ca import DevelopmentCA, LeafOptions
+    from kubetls_sdk.testing.ca import DevelopmentCA
     from kubetls_sdk.testing.layout import Layout
+    from kubetls_sdk.testing.leaf_options import LeafOptions
 
 __all__ = ("WorkloadVolume",)
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from kubetls_sdk import TrustDomain, X509Svid
 from kubetls_sdk.cli.command_line import kubetls
 from kubetls_sdk.testing import DevelopmentCA
+from kubetls_sdk.testing.development_domain import DevelopmentDomain
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -186,6 +187,21 @@ class TestRotate:
 
 
 class TestWatch:
+    def test_ends_between_two_writes(self, shell, monkeypatch) -> None:
+        """An interrupt during a write lets it finish, and is the end of the command."""
+        shell.ok(*WEB)
+        before = shell.svid("web")
+
+        def interrupted(domain: DevelopmentDomain):
+            signal.raise_signal(signal.SIGINT)
+            return domain.rotate_svids()
+
+        monkeypatch.setattr(DevelopmentDomain, "renew_due", interrupted)
+        handler = signal.getsignal(signal.SIGINT)
+        assert shell.ok("watch", "ca").count("wrote ") == 1
+        assert shell.svid("web") != before
+        assert signal.getsignal(signal.SIGINT) is handler
+
     def test_renews_until_interrupted(self, shell) -> None:
         """A short-lived SVID is renewed by itself, and Ctrl-C ends the command quietly."""
         shell.ok(*WEB, "--ttl", "1s")

@@ -115,6 +115,29 @@ class TestFaults:
         """The long chain has 100 certificates."""
         assert len(ca.issue_faulty("long_chain").certificates) == 100
 
+    @pytest.mark.parametrize("fault", sorted(FAULTS))
+    def test_nothing_looks_self_issued(self, fault, ca) -> None:
+        """Every presented certificate has another subject than its issuer."""
+        for certificate in ca.issue_faulty(fault, intermediates=1).certificates:
+            assert certificate.subject != certificate.issuer
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            pytest.param("two_uris", "exactly one URI SAN", id="two_uris"),
+            pytest.param("crl_sign", "cRLSign", id="crl_sign"),
+            pytest.param("expired", "expired", id="expired"),
+            pytest.param("unknown_critical_extension", "critical", id="critical extension"),
+            pytest.param("long_chain", "chain of 1 to", id="long_chain"),
+        ],
+    )
+    def test_is_refused_for_its_own_reason(self, fault, reason, ca) -> None:
+        """The reason of the refusal is the fault, not something beside it."""
+        chain = ca.issue_faulty(fault)
+        bundles = TrustBundleSet([ca.bundle])
+        with pytest.raises(PeerVerificationError, match=reason):
+            verify_svid(chain.certificates, bundles=bundles, now=datetime.now(UTC))
+
     def test_through_an_intermediate(self, ca) -> None:
         """Faults combine with intermediates."""
         assert len(ca.issue_faulty("two_uris", intermediates=2).certificates) == 3

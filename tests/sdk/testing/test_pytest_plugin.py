@@ -96,6 +96,22 @@ class TestFixtures:
         result.stdout.no_fnmatch_line("*no docstring available*")
 
 
+class TestInstalledPlugin:
+    def test_source(self, kubetls_source, kubetls_ca, kubetls_partner_ca) -> None:
+        """An installed package brings the fixtures without any setting: a source."""
+        own = kubetls_source(trust=[kubetls_partner_ca]).snapshot
+        assert own.svid.spiffe_id == kubetls_ca.spiffe_id()
+        assert set(own.bundles) == {kubetls_ca.trust_domain, kubetls_partner_ca.trust_domain}
+
+    def test_volume(self, kubetls_volume, kubetls_ca) -> None:
+        """An installed package brings the fixtures without any setting: a volume."""
+        volume = kubetls_volume("/ns/a/sa/b")
+        before = volume.svid
+        assert volume.rotate() != before
+        assert volume.svid.spiffe_id == kubetls_ca.spiffe_id("/ns/a/sa/b")
+        assert "/ns/a/sa/b" in repr(volume)
+
+
 class TestLoading:
     def test_loads_no_framework(self) -> None:
         """Loading the plugin loads no framework, and of the kit nothing that signs."""
