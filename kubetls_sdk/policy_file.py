@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies from files, followed live.
+
+    with PolicyFile("policy.yaml", trust_domain=TrustDomain("example.org")) as policies:
+        policies.current.decide(caller, "GET", "/orders/42")
+
+A path is a file, or a directory (a mounted ConfigMap) whose `*.yaml` and `*.yml` files add up.
+
+Rules:
+    1. `current` is a plain attribute: one request reads it once and decides by one set.
+    2. A file that cannot be used keeps the last good policies: one log line, a metric, `error`.
+    3. A file or directory that is gone denies everything until it is back: its deny rules are
+       unknown. At the start it is an error.
+    4. Files are read twice, and used when both reads agree, so that a file that is being written
+       is not used half: a missing half may be the deny rules.
+    5. A process that forks starts its own: in the child everything is denied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubetls_sdk import metrics
+from kubetls_sdk._watch import changes
+from kubetls_sdk.authz.policy_set import PolicySet
+from kubetls_sdk.authz.yaml_node import MAX_TEXT_BYTES
+from kubetls_sdk.exceptions import ConfigurationError, PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from kubetls_sdk.spiffe_id import TrustDomain
+
+__all__ = ("PolicyFile", "read_policies")
+
+_log = logging.getLogger(__name__)
+_SETTLE_SECONDS = 0.05
+_JOIN_SECONDS = 5.0
+_MAX_FILES = 1000
+_SUFFIXES = (".yaml", ".yml")
+
+
+class PolicyFile:
+    """Policy files, and the policy set that they say; a `with` context manager.
+
+    Args:
+        paths: Files or directories; all of them have to exist at the start.
+        trust_domain: Our own, which `namespace` and `serviceAccount` speak of.
+        poll_seconds: Look at least this often, for mounts that send no notifications.
+
+    Attributes:
+        current: The policy set in force; denies everything before the start and after a loss.
+        generation: Counts the sets that were put in force.
+        error: Why the last look changed nothing, None when it was fine.
+
+    Raises:
+        ConfigurationError: No path, or `poll_seconds` out of range.
+    """
+
+    current = PolicySet.deny_all()  # What holds until the start.
+
+    def __init__(
+        self, *paths: str | os.PathLike[str], trust_domain: TrustDomain, poll_seconds: float = 10.0
+    ) -> None:
+        if not paths or poll_seconds <= 0:
+            raise ConfigurationError("expected at least one policy file and poll_seconds > 0")
+        self.paths = tuple(Path(os.path.abspath(path)) for path in paths)
+        self.generation = 0
+        self.error: str | None = None
+        self._trust_domain = trust_domain
+        self._poll_seconds = poll_seconds
+        self._fingerprint: bytes | None = None
+        self._callbacks: dict[object, Callable[[PolicySet], None]] = {}
+        self._stop = threading.Event()
+        self._loading = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Self:
+        """Load the policies and begin to follow the files; `with` does this.
+
+        Raises:
+            PolicyError: A file is missing, unreadable or not a valid policy.
+            ConfigurationError: It was started before.
+        """
+        if self._thread is not None or self._stop.is_set():
+            raise ConfigurationError("expected a new PolicyFile, got one that was started before")
+        texts = _read(self.paths)
+        self._put(self._parse(texts), _fingerprint(texts))
+        self._thread = threading.Thread(target=self._follow, name="kubetls-policy", daemon=True)
+        _started.add(self)
+        self._thread.start()
+        return self
+
+    def subscribe(self, callback: Callable[[PolicySet], None]) -> Callable[[], None]:
+        """Call `callback`, in the watcher's thread, with each later set; the result ends that."""
+        key = object()
+        self._callbacks = {**self._callbacks, key: callback}
+
+        def remove() -> None:
+            self._callbacks = {k: v for k, v in self._callbacks.items() if k is not key}
+
+        return remove
+
+    def reload(self) -> PolicySet:
+        """Look at the files now and return what is in force after that; raises nothing."""
+        with self._loading:
+            self._look()
+            return self.current
+
+    def close(self) -> None:
+        """End the thread; what is in force stays. May be called twice."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_JOIN_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.paths))
+        return f"<PolicyFile {names}: generation {self.generation}>"
+
+    def _follow(self) -> None:
+        directories = [str(path if path.is_dir() else path.parent) for path in self.paths]
+        unique = list(dict.fromkeys(directories))
+        for _ in changes(unique, stop=self._stop, poll_seconds=self._poll_seconds):
+            try:
+                with self._loading:
+                    if not self._stop.is_set():
+                        self._look()
+            except Exception:  # noqa: BLE001 - the outermost loop: it must outlive our bugs
+                _log.exception("looking at the policy files failed")
+
+    def _look(self) -> None:
+        try:
+            texts = self._settled()
+        except PolicyError as err:
+            if isinstance(err.__cause__, FileNotFoundError):
+                self._lose(str(err))
+            else:
+                self._refuse(str(err))
+            return
+        fingerprint = _fingerprint(texts)
+        if fingerprint == self._fingerprint:
+            metrics.increment(metrics.POLICY_RELOADS, result="unchanged")
+            self._recover()
+            return
+        try:
+            policies = self._parse(texts)
+        except PolicyError as err:
+            self._refuse(str(err))
+            return
+        self._put(policies, fingerprint)
+
+    def _settled(self) -> Mapping[str, str]:
+        """Read until two reads agree, when what is there is not what is in force."""
+        texts = _attempt(self.paths)
+        if not isinstance(texts, PolicyError) and _fingerprint(texts) == self._fingerprint:
+            return texts
+        for _ in range(20):
+            self._stop.wait(_SETTLE_SECONDS)
+            again = _attempt(self.paths)
+            if _same(texts, again):
+                break
+            texts = again
+        else:
+            raise PolicyError("expected policy files that are at rest, got changes all the time")
+        if isinstance(texts, PolicyError):
+            raise texts
+        return texts
+
+    def _parse(self, texts: Mapping[str, str]) -> PolicySet:
+        return PolicySet.parse(texts, trust_domain=self._trust_domain, pause=_yield_to_others)
+
+    def _put(self, policies: PolicySet, fingerprint: bytes | None) -> None:
+        self._fingerprint = fingerprint
+        self.current = policies
+        self.generation += 1
+        if fingerprint is not None:
+            self.error = None
+            metrics.increment(metrics.POLICY_RELOADS, result="changed")
+            metrics.set_gauge(metrics.POLICY_LOADED, time.time())
+            rules = sum(len(policy.rules) for policy in policies.policies)
+            _log.info("policy generation %d in force: %d rules", self.generation, rules)
+        for callback in tuple(self._callbacks.values()):
+            try:
+                callback(policies)
+            except Exception:  # noqa: BLE001 - a subscriber is foreign code
+                _log.exception("a subscriber failed on policy generation %d", self.generation)
+
+    def _refuse(self, error: str) -> None:
+        metrics.increment(metrics.POLICY_RELOADS, result="failed")
+        if error != self.error:
+            _log.error("policy not reloaded, generation %d stays: %s", self.generation, error)
+        self.error = error
+
+    def _lose(self, error: str) -> None:
+        metrics.increment(metrics.POLICY_RELOADS, result="failed")
+        if error != self.error:
+            _log.error("policy is gone, everything is denied: %s", error)
+        self.error = error
+        if self._fingerprint is not None:
+            self._put(PolicySet.deny_all(), None)
+
+    def _recover(self) -> None:
+        if self.error is not None:
+            _log.info("policy files are as in generation %d again", self.generation)
+        self.error = None
+
+    def _disown(self) -> None:
+        """In a forked child: the thread is not here, and nobody would see a new deny rule."""
+        self._loading = threading.Lock()
+        self._stop.set()
+        self._callbacks = {}
+        self.current = PolicySet.deny_all()
+        self.error = "the policy belongs to the process before the fork: make one here"
+
+
+def read_policies(*paths: str | os.PathLike[str], trust_domain: TrustDomain) -> PolicySet:
+    """Load policies once, without following the files.
+
+    Raises:
+        PolicyError: A file is missing, unreadable or not a valid policy.
+    """
+    texts = _read(tuple(Path(path) for path in paths))
+    return PolicySet.parse(texts, trust_domain=trust_domain)
+
+
+def _read(paths: tuple[Path, ...]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for path in paths:
+        try:
+            for file in _files(path):
+                texts[str(file)] = _text(file)
+        except FileNotFoundError as err:
+            raise PolicyError("expected a policy file, got none", file=str(path)) from err
+        except (OSError, UnicodeDecodeError) as err:
+            raise PolicyError(f"expected a readable UTF-8 file, got {err}", file=str(path)) from err
+    return texts
+
+
+def _text(file: Path) -> str:
+    with file.open("rb") as stream:
+        content = stream.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise PolicyError(f"expected at most {MAX_TEXT_BYTES} bytes", file=str(file))
+    return content.decode("utf-8")
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.suffix in _SUFFIXES and not entry.name.startswith(".")
+    )
+    if len(found) > _MAX_FILES:
+        raise PolicyError(f"expected at most {_MAX_FILES} policy files", file=str(path))
+    return found
+
+
+def _attempt(paths: tuple[Path, ...]) -> dict[str, str] | PolicyError:
+    try:
+        return _read(paths)
+    except PolicyError as err:
+        return err
+
+
+def _same(one: dict[str, str] | PolicyError, other: dict[str, str] | PolicyError) -> bool:
+    if isinstance(one, PolicyError) or isinstance(other, PolicyError):
+        return str(one) == str(other)
+    return one == other
+
+
+def _fingerprint(texts: Mapping[str, str]) -> bytes:
+    digest = hashlib.sha256()
+    for name, text in texts.items():
+        digest.update(f"{len(name)} {name} {len(text)} ".encode())
+        digest.update(text.encode())
+    return digest.digest()
+
+
+def _yield_to_others() -> None:
+    time.sleep(0)  # Lets the event loop's thread run; without it, it waits for the switch interval.
+
+
+_started: weakref.WeakSet[PolicyFile] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for policy_file in list(_started):
+        policy_file._disown()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_disown_all)
