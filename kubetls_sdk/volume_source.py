@@ -21,6 +21,7 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
@@ -246,7 +247,7 @@ class VolumeSource:
             if missing is None:
                 self._take(last, read, now)
             else:
-                self._status = self._new_status(read)
+                self._status = replace(self._new_status(read), problems=(missing,))
             return missing
 
     def _look(self) -> None:
