@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kubetls_sdk import volume
 from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,14 +28,10 @@ __all__ = ("LAYOUTS", "Layout", "credential_names", "volume_files")
 
 Layout = Literal["spiffe", "kubernetes-tls", "spiffe-helper"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+"""The names of the layouts that `kubetls_sdk.volume` recognises."""
 
 _order = random.SystemRandom()
-_CREDENTIAL_NAMES: dict[Layout, tuple[str, str]] = {
-    "spiffe": ("credential-bundle.pem", "credential-bundle.pem"),
-    "kubernetes-tls": ("tls.key", "tls.crt"),
-    "spiffe-helper": ("svid_key.pem", "svid.pem"),
-}
-_OWN_BUNDLE = {"kubernetes-tls": "ca.crt", "spiffe-helper": "svid_bundle.pem"}
+_LAYOUTS = {each.name: each for each in volume.LAYOUTS}
 
 
 def volume_files(
@@ -64,9 +61,9 @@ def volume_files(
     own = own or _own_name(svid, given)
     files = _credential_files(svid, layout)
     for bundle in given:
-        name = f"{bundle.trust_domain}.trust-bundle.pem"
+        name = volume.bundle_file_name(bundle.trust_domain)
         if str(bundle.trust_domain) == own:
-            name = _OWN_BUNDLE.get(layout, name)
+            name = _LAYOUTS[layout].own_bundle or name
         files[name] = _bundle_pem(bundle, shuffle=shuffle)
     return files
 
@@ -80,7 +77,7 @@ def _own_name(svid: X509Svid | IssuedChain, bundles: list[TrustBundle]) -> str |
 
 def credential_names(layout: Layout) -> tuple[str, str]:
     """The files of the key and of the chain; one and the same in `spiffe`."""
-    return _CREDENTIAL_NAMES[layout]
+    return _LAYOUTS[layout].private_key, _LAYOUTS[layout].certificate
 
 
 def _credential_files(svid: X509Svid | IssuedChain, layout: Layout) -> dict[str, bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kubetls_sdk import ConfigurationError, TrustBundle, TrustBundleSet, X509Svid
-from kubetls_sdk.testing import LAYOUTS, DevelopmentCA, volume_files
+from kubetls_sdk import ConfigurationError, TrustBundle, TrustBundleSet, X509Svid, volume
+from kubetls_sdk.testing import LAYOUTS, DevelopmentCA, KubeletVolume, volume_files
+from kubetls_sdk.volume import parse_volume, read_volume
 
 OWN, PARTNER = DevelopmentCA("example.org"), DevelopmentCA("partner.example")
 PARTNER_FILE = "partner.example.trust-bundle.pem"
@@ -43,6 +44,19 @@ class TestVolumeFiles:
             svid,
             svid.private_key.private_numbers(),
         )
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_is_what_the_sdk_reads(self, layout, tmp_path) -> None:
+        """What the kit writes, `kubetls_sdk.volume` reads: layout, SVID and both bundles."""
+        svid = OWN.issue(intermediates=1)
+        KubeletVolume(tmp_path).write_svid(svid, [OWN.bundle, PARTNER.bundle], layout)
+        read = parse_volume(read_volume(tmp_path))
+        assert (read.layout, read.svid, read.misnamed) == (layout, svid, ())
+        assert set(read.bundles.values()) == {OWN.bundle, PARTNER.bundle}
+
+    def test_knows_every_layout(self) -> None:
+        """The kit can write every layout that the SDK reads."""
+        assert tuple(layout.name for layout in volume.LAYOUTS) == LAYOUTS
 
     def test_credential_bundle_starts_with_the_key(self) -> None:
         """The credential bundle is PKCS#8 key first, then the chain leaf first."""
