@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit log: who asked for what, who they proved to be, and which rule decided.
+
+Off until `enable` is called. Each record is one line of JSON with the fields of `AuditRecord`, on
+the logger `kubetls.audit`: INFO for what was allowed, WARNING for what was refused.
+
+Rules:
+    1. Names of fields, events and decisions are part of the public interface and only added to.
+    2. What was allowed may be sampled, what was refused never is.
+    3. No header, query string, body, key or token is in it. Control characters are escaped, and
+       long texts cut, so that no peer can fake a line or fill a disk with one.
+    4. Disabled, a call costs one check of a module global. Enabled, it never raises into a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as _escape
+from time import time
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from kubetls_sdk.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from kubetls_sdk.spiffe_id import SpiffeId
+
+__all__ = (
+    "LOGGER",
+    "MAX_CHARACTERS",
+    "AuditRecord",
+    "Event",
+    "Verdict",
+    "disable",
+    "enable",
+    "is_enabled",
+    "record",
+    "record_decision",
+)
+
+LOGGER = "kubetls.audit"
+MAX_CHARACTERS = 1024
+"""Texts of a peer, such as paths, are cut to this length; `...` then marks the cut."""
+
+Event = Literal["handshake", "connection", "request", "websocket", "grpc"]
+"""What was decided on: a TLS handshake, a living connection, or one call of a protocol."""
+
+_log = logging.getLogger(LOGGER)
+_random = random.Random()  # noqa: S311 - picks which allowed requests are written, nothing secret
+
+
+class Verdict(Protocol):
+    """What `record_decision` reads of a decision of `kubetls_sdk.authz`."""
+
+    @property
+    def allowed(self) -> bool:
+        """The whole answer."""
+        ...
+
+    @property
+    def policy(self) -> str | None:
+        """The policy whose rule decided."""
+        ...
+
+    @property
+    def rule(self) -> str | None:
+        """The rule that decided."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why, in one clause."""
+        ...
+
+    @property
+    def shadow(self) -> Verdict | None:
+        """What the shadow policies would have said instead, when that differs."""
+        ...
+
+
+class AuditRecord(NamedTuple):
+    """One line of the audit log; `str()` is its JSON.
+
+    Attributes:
+        time: Seconds since the epoch; in JSON, UTC in ISO 8601 with milliseconds.
+        event: What was decided on, see `Event`.
+        decision: `allow` or `deny`.
+        peer: Address of the peer, as `host:port`.
+        spiffe_id: The identity of the peer, or None for an anonymous one.
+        verified: The peer proved `spiffe_id`; false when it only claims it.
+        method: Of the request.
+        path: Of the request, without its query string.
+        policy: The policy whose rule decided.
+        rule: The rule that decided.
+        reason: Why, in one clause.
+        shadow: `allow` or `deny`: what shadow policies would have said, when that differs.
+        generation: The generation of the source that the peer was last verified under.
+        sample: The share of such records that is written: 1 for every `deny`.
+    """
+
+    time: float
+    event: Event
+    decision: str
+    peer: str | None
+    spiffe_id: str | None
+    verified: bool
+    method: str | None
+    path: str | None
+    policy: str | None
+    rule: str | None
+    reason: str | None
+    shadow: str | None
+    generation: int | None
+    sample: float
+
+    def __str__(self) -> str:
+        return _AS_JSON % (
+            _time_text(self.time),
+            _quoted(self.event),
+            _quoted(self.decision),
+            _quoted(self.peer),
+            _quoted(self.spiffe_id),
+            "true" if self.verified else "false",
+            _quoted(self.method),
+            _quoted(self.path),
+            _quoted(self.policy),
+            _quoted(self.rule),
+            _quoted(self.reason),
+            _quoted(self.shadow),
+            "null" if self.generation is None else self.generation,
+            self.sample,
+        )
+
+
+_AS_JSON = "{" + ",".join(f'"{name}":%s' for name in AuditRecord._fields) + "}"
+_last_second = (0, "")
+
+
+def _time_text(moment: float) -> str:
+    """UTC in ISO 8601 with milliseconds, in quotes; the text of a second is made once."""
+    global _last_second  # noqa: PLW0603 - one reference, replaced as a whole
+    second = int(moment)
+    last = _last_second
+    if last[0] != second:
+        last = _last_second = (second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}")
+    return f'"{last[1]}.{int((moment - second) * 1000):03d}Z"'
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else _escape(text)
+
+
+class _Recorder(NamedTuple):
+    handler: logging.Handler
+    sample_allowed: float
+
+
+_recorder: _Recorder | None = None
+_enabling = threading.Lock()
+
+
+def enable(handler: logging.Handler | None = None, *, sample_allowed: float = 1.0) -> None:
+    """Start the audit log, or change where it goes.
+
+    Args:
+        handler: Where the lines go; standard output by default. Its formatter, when it has one,
+            gets a message that is an `AuditRecord`.
+        sample_allowed: The share of allowed requests that is written, from 0 (none) to 1 (all).
+            What is refused is always written.
+
+    Raises:
+        ConfigurationError: The share is out of range.
+    """
+    global _recorder  # noqa: PLW0603 - the one check that a disabled audit log costs
+    if not 0.0 <= sample_allowed <= 1.0:
+        raise ConfigurationError(f"expected sample_allowed from 0 to 1, got {sample_allowed!r}")
+    chosen = handler if handler is not None else logging.StreamHandler(sys.stdout)
+    with _enabling:
+        if _recorder is not None:
+            _log.removeHandler(_recorder.handler)
+        _log.addHandler(chosen)
+        _log.setLevel(logging.INFO)
+        _log.propagate = False
+        _recorder = _Recorder(chosen, sample_allowed)
+
+
+def disable() -> None:
+    """Stop the audit log. The handler is not closed: it is its maker's."""
+    global _recorder  # noqa: PLW0603 - see `enable`
+    with _enabling:
+        if _recorder is not None:
+            _log.removeHandler(_recorder.handler)
+            _log.propagate = True
+        _recorder = None
+
+
+def is_enabled() -> bool:
+    """Tell whether anything is recorded, for callers whose values cost something to compute."""
+    return _recorder is not None
+
+
+def record(
+    event: Event,
+    *,
+    allowed: bool,
+    peer: str | None = None,
+    spiffe_id: SpiffeId | None = None,
+    verified: bool = False,
+    method: str | None = None,
+    path: str | None = None,
+    policy: str | None = None,
+    rule: str | None = None,
+    reason: str | None = None,
+    shadow: bool | None = None,
+    generation: int | None = None,
+) -> None:
+    """Write a record; the arguments are the fields of `AuditRecord`, `allowed` its `decision`."""
+    recorder = _recorder
+    if recorder is None:
+        return
+    sample = recorder.sample_allowed if allowed else 1.0
+    if sample < 1.0 and _random.random() >= sample:
+        return
+    _write(
+        AuditRecord(
+            time(),
+            event,
+            _word(allowed),
+            peer,
+            _cut(None if spiffe_id is None else str(spiffe_id)),
+            verified,
+            _cut(method),
+            _cut(path),
+            policy,
+            rule,
+            _cut(reason),
+            None if shadow is None else _word(shadow),
+            generation,
+            sample,
+        ),
+        logging.INFO if allowed else logging.WARNING,
+    )
+
+
+def record_decision(
+    event: Event,
+    decision: Verdict,
+    *,
+    peer: str,
+    spiffe_id: SpiffeId | None,
+    method: str,
+    path: str,
+    generation: int,
+) -> None:
+    """Write what a policy said about one call of a verified or anonymous peer."""
+    if _recorder is None:
+        return
+    record(
+        event,
+        allowed=decision.allowed,
+        peer=peer,
+        spiffe_id=spiffe_id,
+        verified=spiffe_id is not None,
+        method=method,
+        path=path,
+        policy=decision.policy,
+        rule=decision.rule,
+        reason=decision.reason,
+        shadow=None if decision.shadow is None else decision.shadow.allowed,
+        generation=generation,
+    )
+
+
+def _write(entry: AuditRecord, level: int) -> None:
+    # Made by hand: finding the calling line, as Logger.log does, costs more than all the rest.
+    _log.handle(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
+
+
+def _word(allowed: bool) -> str:
+    return "allow" if allowed else "deny"
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= MAX_CHARACTERS:
+        return text
+    return text[:MAX_CHARACTERS] + "..."
