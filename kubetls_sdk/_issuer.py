@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from kubetls_sdk._distinguished_name import canonical
 from kubetls_sdk._profile import MALFORMED, find_extension, is_authority
 from kubetls_sdk.exceptions import KubeTLSError
 
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = (
+    "OutdatedError",
     "PathError",
     "SignatureMismatchError",
     "check_certificate",
     "check_issuer",
     "check_signature",
+    "claims_to_be_a_root",
     "describe",
     "is_self_issued",
     "key_identifiers_agree",
@@ -39,7 +42,7 @@ __all__ = (
 
 _CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _MIN_RSA_BITS = 2048
-_MIN_DIGEST_BITS = 224
+_DIGESTS = frozenset({"sha224", "sha256", "sha384", "sha512"})
 _SHOWN_SUBJECT = 100
 _HANDLED = frozenset(
     {
@@ -70,6 +73,10 @@ class PathError(KubeTLSError):
     """No valid path, or one certificate of it is refused; the message says which and why."""
 
 
+class OutdatedError(PathError):
+    """A certificate is expired or not yet valid."""
+
+
 class SignatureMismatchError(PathError):
     """A certificate was signed by another key than the supposed issuer's."""
 
@@ -83,6 +90,7 @@ def check_certificate(certificate: x509.Certificate, *, now: datetime) -> None:
     Spec: RFC 5280 §4.2, §6.1.3 (a)(2), §6.1.4 (o).
     """
     try:
+        _ = certificate.subject, certificate.issuer  # Readable, or malformed here and now.
         _check_validity(certificate, now)
         for extension in certificate.extensions:
             _check_extension(certificate, extension)
@@ -125,14 +133,14 @@ def check_signature(child: x509.Certificate, issuer: x509.Certificate) -> None:
 
     Raises:
         SignatureMismatchError: Another key signed it.
-        PathError: The algorithm is weak or unknown.
+        PathError: The algorithm is weak or unknown, or the names of the two do not meet.
 
     Spec: RFC 5280 §6.1.3 (a)(1).
     """
     try:
         digest = child.signature_hash_algorithm  # None: the algorithm is Ed25519, as its key.
-        if digest is not None and digest.digest_size * 8 < _MIN_DIGEST_BITS:
-            raise PathError(f"{describe(child)} is signed with weak {digest.name.upper()}")
+        if digest is not None and digest.name not in _DIGESTS:
+            raise PathError(f"{describe(child)} is signed with {digest.name}, expected SHA-2")
         child.verify_directly_issued_by(issuer)
     except InvalidSignature as err:
         raise SignatureMismatchError(
@@ -162,12 +170,20 @@ def key_identifiers_agree(child: x509.Certificate, issuer: x509.Certificate) -> 
     directories = [
         n for n in named.authority_cert_issuer or () if isinstance(n, x509.DirectoryName)
     ]
-    return not directories or directories[0].value == issuer.issuer
+    return not directories or canonical(directories[0].value) == canonical(issuer.issuer)
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
     """Tell whether subject and issuer are the same name (RFC 5280 §3.2)."""
-    return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
+    return canonical(certificate.subject) == canonical(certificate.issuer)
+
+
+def claims_to_be_a_root(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate names itself as its issuer, by name and key identifier.
+
+    OpenSSL follows no path further up from there, whoever signed it.
+    """
+    return is_self_issued(certificate) and key_identifiers_agree(certificate, certificate)
 
 
 def describe(certificate: x509.Certificate) -> str:
@@ -185,10 +201,12 @@ def describe(certificate: x509.Certificate) -> str:
 def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
     if now < certificate.not_valid_before_utc:
         since = certificate.not_valid_before_utc
-        raise PathError(f"{describe(certificate)} is not valid before {since:%Y-%m-%dT%H:%M:%SZ}")
+        raise OutdatedError(
+            f"{describe(certificate)} is not valid before {since:%Y-%m-%dT%H:%M:%SZ}"
+        )
     if now > certificate.not_valid_after_utc:
         until = certificate.not_valid_after_utc
-        raise PathError(f"{describe(certificate)} expired at {until:%Y-%m-%dT%H:%M:%SZ}")
+        raise OutdatedError(f"{describe(certificate)} expired at {until:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _check_extension(

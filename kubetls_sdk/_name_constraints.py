@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from kubetls_sdk._distinguished_name import canonical, lower
 from kubetls_sdk._issuer import PathError, describe, is_self_issued
 from kubetls_sdk._profile import MALFORMED, find_extension
 
@@ -33,8 +34,6 @@ MAX_COMPARISONS = 2**14
 _URI_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+)(?::[0-9]+)?(?:/[^:]*)?")
 _HOST_LIKE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 _SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
-_SPACES = re.compile(r"[ \t\n\v\f\r]+")
-_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class _UnsupportedError(ValueError):
@@ -135,10 +134,7 @@ def _shown(name: x509.GeneralName) -> str:
 
 def _matches(name: x509.GeneralName, subtrees: Sequence[x509.GeneralName] | None) -> list[bool]:
     """Compare a name with each constraint of its kind."""
-    kinds: tuple[type, ...] = (type(name),)
-    if isinstance(name, x509.OtherName) and name.type_id == _SMTP_UTF8_MAILBOX:
-        kinds = (x509.OtherName, x509.RFC822Name)
-    of_kind = [subtree for subtree in subtrees or () if type(subtree) in kinds]
+    of_kind = [subtree for subtree in subtrees or () if _is_same_kind(name, subtree)]
     if not of_kind:
         return []
     match = _MATCHERS.get(type(name))
@@ -147,8 +143,19 @@ def _matches(name: x509.GeneralName, subtrees: Sequence[x509.GeneralName] | None
     return [match(name.value, subtree.value) for subtree in of_kind]
 
 
+def _is_same_kind(name: x509.GeneralName, subtree: x509.GeneralName) -> bool:
+    if isinstance(name, x509.OtherName):
+        if isinstance(subtree, x509.OtherName):
+            return name.type_id == subtree.type_id
+        # RFC 8398 §6: a mailbox in UTF-8 falls under email constraints, which we cannot apply.
+        return isinstance(subtree, x509.RFC822Name) and name.type_id == _SMTP_UTF8_MAILBOX
+    return type(name) is type(subtree)
+
+
 def _is_dns_match(name: str, base: str) -> bool:
-    name, base = _lower(name).removesuffix("."), _lower(base).removesuffix(".")
+    if name.endswith(".") or base.endswith("."):
+        raise _UnsupportedError("a DNS name with a trailing dot")
+    name, base = lower(name), lower(base)
     if not base or name == base:
         return True
     return name.endswith(base if base.startswith(".") else f".{base}")
@@ -158,7 +165,7 @@ def _is_uri_match(uri: str, base: str) -> bool:
     found = _URI_HOST.fullmatch(uri)
     if found is None or not base:
         raise _UnsupportedError("a URI constraint needs a plain host on both sides")
-    host, base = _lower(found[1]), _lower(base)
+    host, base = lower(found[1]), lower(base)
     if base.startswith("."):
         return len(host) > len(base) and host.endswith(base)
     return host == base
@@ -170,10 +177,10 @@ def _is_email_match(mailbox: str, base: str) -> bool:
         raise _UnsupportedError("an email constraint needs a mailbox with a host")
     base_local, base_at, base_host = base.rpartition("@")
     if not base_at and base.startswith("."):
-        return len(mailbox) > len(base) and _lower(mailbox).endswith(_lower(base))
+        return len(mailbox) > len(base) and lower(mailbox).endswith(lower(base))
     if base_local and base_local != local:
         return False
-    return _lower(host) == _lower(base_host)
+    return lower(host) == lower(base_host)
 
 
 def _is_ip_match(address: Any, network: Any) -> bool:
@@ -181,23 +188,8 @@ def _is_ip_match(address: Any, network: Any) -> bool:
 
 
 def _is_directory_match(name: x509.Name, base: x509.Name) -> bool:
-    wanted = [_canonical(rdn) for rdn in base.rdns]
-    return [_canonical(rdn) for rdn in name.rdns[: len(wanted)]] == wanted
-
-
-def _canonical(
-    rdn: x509.RelativeDistinguishedName,
-) -> frozenset[tuple[x509.ObjectIdentifier, str | bytes]]:
-    """Compare as OpenSSL: without ASCII case, without outer and repeated white space."""
-    return frozenset((attribute.oid, _plain(attribute.value)) for attribute in rdn)
-
-
-def _plain(value: str | bytes) -> str | bytes:
-    return value if isinstance(value, bytes) else _SPACES.sub(" ", _lower(value)).strip(" ")
-
-
-def _lower(text: str) -> str:
-    return text.translate(_ASCII_LOWER)
+    wanted = canonical(base)
+    return canonical(name)[: len(wanted)] == wanted
 
 
 _MATCHERS: dict[type, Callable[[Any, Any], bool]] = {

@@ -20,11 +20,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from kubetls_sdk._issuer import (
+    OutdatedError,
     PathError,
     SignatureMismatchError,
     check_certificate,
     check_issuer,
     check_signature,
+    claims_to_be_a_root,
     describe,
     is_self_issued,
     key_identifiers_agree,
@@ -44,7 +46,8 @@ __all__ = ("MAX_SIGNATURE_CHECKS", "PathError", "find_path")
 MAX_SIGNATURE_CHECKS = 64
 """How many signatures one search checks at most; an honest path needs one for each certificate."""
 
-_NOBODY, _OTHER_KEY, _REFUSED = range(3)  # How near a failed step came; the greatest is reported.
+# How near a failed step came; the greatest is reported.
+_NOBODY, _OTHER_KEY, _OUTDATED, _REFUSED = range(4)
 
 
 def find_path(
@@ -102,6 +105,8 @@ class _Search:
         """Complete a path upwards, or return None after noting why that fails."""
         issuer_name = path[-1].issuer.public_bytes()
         self._note(path, _NOBODY, f"no authority of the bundle issued {describe(path[-1])}")
+        if claims_to_be_a_root(path[-1]):
+            return None
         for anchor in self._anchors[issuer_name]:
             if self._is_step(path, anchor) and self._are_names_allowed((*path, anchor)):
                 return (*path, anchor)
@@ -128,6 +133,9 @@ class _Search:
             check_signature(child, issuer)
         except SignatureMismatchError as err:
             self._note(path, _OTHER_KEY, str(err))
+            return False
+        except OutdatedError as err:
+            self._note(path, _OUTDATED, str(err))
             return False
         except PathError as err:
             self._note(path, _REFUSED, str(err))
