@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo`: run the main job, show it, and write `build/demo.json`.
+
+Exits with 0 only when every outcome is the expected one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from examples.demo.admission import admission_cases
+from examples.demo.case import Result
+from examples.demo.child import DemoError
+from examples.demo.endurance import endurance
+from examples.demo.screen import screen
+from examples.demo.stage import Settings, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from examples.demo.screen import Screen
+
+__all__ = ("main",)
+
+_KUBETLS = shlex.quote(str(Path(sys.executable).with_name("kubetls")))
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and return the exit status."""
+    options = _parser().parse_args(arguments)
+    shown = screen()
+    signal.signal(signal.SIGTERM, _interrupt)
+    started_at = time.monotonic()
+    try:
+        result = _run(options, shown)
+        _write(result, options.build / "demo.json")
+    except DemoError as err:
+        shown.verdict(str(err), is_ok=False)
+        return 1
+    except OSError as err:
+        shown.verdict(f"{err.filename or 'the demo'}: {err.strerror or err}", is_ok=False)
+        return 1
+    except KeyboardInterrupt:
+        shown.verdict("interrupted; all processes are ended", is_ok=False)
+        return _INTERRUPTED
+    shown.verdict(_summary(result, time.monotonic() - started_at), is_ok=result.is_ok)
+    return 0 if result.is_ok else 1
+
+
+def _run(options: argparse.Namespace, shown: Screen) -> Result:
+    logs = options.build / "demo-logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    settings = Settings(
+        kubetls=shlex.split(options.server_command),
+        logs=logs,
+        requests=options.requests,
+        rotations=options.rotations,
+        connections=options.connections,
+    )
+    with stage(settings, shown) as ready:
+        shown.step("Calling orders: callers that it should serve, and callers that it should not")
+        admission = admission_cases(ready)
+        shown.table("Who gets in", admission)
+        shown.step("Rotating everything while web calls orders without a pause")
+        lasting = endurance(ready)
+        shown.table("While everything rotates", lasting.cases)
+    return Result(tuple(admission), lasting)
+
+
+def _write(result: Result, file: Path) -> None:
+    file.write_text(json.dumps(result.document(), indent=2) + "\n", encoding="utf-8")
+
+
+def _summary(result: Result, seconds: float) -> str:
+    lasting = result.endurance
+    wrong = sum(not case.is_ok for case in result.cases)
+    outcome = f"{wrong} of {len(result.cases)} outcomes are wrong" if wrong else "all as expected"
+    return (
+        f"{outcome}; {lasting.requests:,} requests, {lasting.failed} failed; in effect within"
+        f" {lasting.svid:.2f} s (SVID), {lasting.root_added:.2f} s (root added),"
+        f" {lasting.root_removed:.2f} s (root removed); {seconds:.0f} s in all"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    add = parser.add_argument
+    add("--requests", type=int, default=5000, help="under load, at least (%(default)s)")
+    add("--rotations", type=int, default=20, help="of all SVIDs (%(default)s)")
+    add("--connections", type=int, default=16, help="that are kept alive (%(default)s)")
+    add("--build", type=Path, default=Path("build"), help="for demo.json and logs (%(default)s)")
+    add("--server-command", default=_KUBETLS, help="what is started as kubetls for orders")
+    return parser
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who gets in: right callers, wrong callers, and the wrong ones against stock uvicorn."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+from examples.demo.attack import ExpiringCaller, attack_cases
+from examples.demo.program import program_cases
+
+if TYPE_CHECKING:
+    from examples.demo.case import Case
+    from examples.demo.stage import Stage
+
+__all__ = ("admission_cases",)
+
+
+def admission_cases(stage: Stage) -> list[Case]:
+    """Try everybody."""
+    domains, orders, controls = stage.domains, stage.orders, stage.controls
+    with ExitStack() as stack:
+        # These wait for a certificate to expire, so they come first and are looked at last.
+        expiring = stack.enter_context(closing(ExpiringCaller(domains, orders.port)))
+        elsewhere = stack.enter_context(closing(ExpiringCaller(domains, controls.port)))
+        return [
+            *program_cases(domains, orders, stage.settings.logs),
+            *attack_cases(domains, orders),
+            controls.forged(),
+            *expiring.cases(orders),
+            elsewhere.control(),
+        ]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One line of the demo's tables: what ought to happen, and what was seen to happen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+__all__ = ("Case", "Endurance", "Result")
+
+_CHANGES = ("svid", "root_added", "root_removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What happened to somebody.
+
+    Attributes:
+        name: Who did what.
+        expected: What ought to come of it.
+        observed: What came of it, on the wire and in the server's log together.
+    """
+
+    name: str
+    expected: str
+    observed: str
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether both are the same."""
+        return self.expected == self.observed
+
+
+@dataclass(frozen=True, slots=True)
+class Endurance:
+    """What came of the load.
+
+    Attributes:
+        cases: What happened to somebody meanwhile.
+        requests: How many were sent.
+        failed: How many of them did not get their answer.
+        svid: Seconds until the slowest rotation of an SVID was in effect on the wire.
+        root_added: Seconds until a caller under the new root got in.
+        root_removed: Seconds until a caller under the old root did not get in any more.
+    """
+
+    cases: tuple[Case, ...]
+    requests: int
+    failed: int
+    svid: float
+    root_added: float
+    root_removed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything that the demo reports.
+
+    Attributes:
+        admission: What happened to each caller.
+        endurance: What came of the load.
+    """
+
+    admission: tuple[Case, ...]
+    endurance: Endurance
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Both tables together."""
+        return (*self.admission, *self.endurance.cases)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether everything is as it ought to be."""
+        return self.endurance.failed == 0 and all(case.is_ok for case in self.cases)
+
+    def document(self) -> dict[str, object]:
+        """The content of `build/demo.json`."""
+        seconds = {name: _rounded(getattr(self.endurance, name)) for name in _CHANGES}
+        return {
+            "cases": [asdict(case) for case in self.cases],
+            "requests": self.endurance.requests,
+            "failed": self.endurance.failed,
+            "seconds_to_effect": seconds,
+            "ok": self.is_ok,
+        }
+
+
+def _rounded(seconds: float) -> float | None:
+    """For JSON, which knows no infinity: a change that never took effect has no time."""
+    return round(seconds, 4) if math.isfinite(seconds) else None

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process of the demo, whose output is a log that can be waited on.
+
+Rules:
+    1. Whoever starts a child ends it, also when interrupted: it is a context manager.
+    2. A child that ends early is an error that shows the last lines of its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ("Child", "DemoError", "until")
+
+_T = TypeVar("_T")
+_START_SECONDS = 20.0
+_END_SECONDS = 8.0
+_LAST_LINES = 12
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message is for the person at the terminal."""
+
+
+def until(look: Callable[[], _T], timeout_seconds: float, pause_seconds: float = 0.01) -> _T:
+    """Call `look` until it returns something true; at the deadline return what it has."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(pause_seconds)
+    return found
+
+
+class Child:
+    """A running process.
+
+    Args:
+        name: What a person calls it.
+        command: Program and arguments.
+        log: The file for everything it prints.
+        environment: Variables beside our own ones.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        try:
+            with log.open("wb") as output:
+                # A session of its own: Ctrl-C reaches only the demo, which ends its children.
+                self._process = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=variables,
+                    start_new_session=True,
+                )
+        except OSError as err:
+            raise DemoError(f"{name} could not be started: {command[0]}: {err.strerror}") from err
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def text(self) -> str:
+        """Everything that it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, pattern: str, timeout_seconds: float = _START_SECONDS) -> re.Match[str]:
+        """Wait until it has printed something.
+
+        Raises:
+            DemoError: It ended, or the time is over.
+        """
+
+        def look() -> re.Match[str] | bool:
+            has_ended = self._process.poll() is not None
+            return re.search(pattern, self.text()) or has_ended
+
+        found = until(look, timeout_seconds)
+        if isinstance(found, re.Match):
+            return found
+        state = f"ended with status {self._process.returncode}" if found else "is not ready"
+        raise DemoError(f"{self.name} {state}; the end of {self.log}:\n{self._last_lines()}")
+
+    def wait(self, timeout_seconds: float) -> int:
+        """Wait until it has ended by itself, and return its exit status.
+
+        Raises:
+            DemoError: It goes on.
+        """
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            message = f"{self.name} has not ended within {timeout_seconds:.0f} s; see {self.log}"
+            raise DemoError(message) from None
+
+    def check_alive(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            DemoError: It does not.
+        """
+        if self._process.poll() is not None:
+            raise DemoError(
+                f"{self.name} ended with status {self._process.returncode};"
+                f" the end of {self.log}:\n{self._last_lines()}"
+            )
+
+    def interrupt(self) -> None:
+        """Ask it to end, as Kubernetes does."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Ask it to end, and make it when it does not."""
+        if self._process.poll() is not None:
+            return
+        self.interrupt()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _last_lines(self) -> str:
+        return "\n".join(f"    {line}" for line in self.text().splitlines()[-_LAST_LINES:])

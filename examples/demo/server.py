@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process of `orders`: `kubetls serve`, and what its log says."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from examples.demo.child import Child, until
+from examples.demo.verdict import observed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from examples.demo.wire import Answer
+
+__all__ = ("OrdersServer",)
+
+_RUNNING = r"running on https?://127\.0\.0\.1:(\d+)"
+_POLICY = Path(__file__).with_name("policy.yaml")
+_LOG_SECONDS = 3.0
+_OK = 200
+
+
+class OrdersServer:
+    """`orders` under `kubetls serve`, in a process of its own.
+
+    Args:
+        command: What is started in place of `kubetls`.
+        volume: What is mounted.
+        log: Where its log goes.
+    """
+
+    def __init__(self, command: Sequence[str], volume: Path, log: Path) -> None:
+        arguments = ["serve", "examples.demo.orders:app", "--policy", str(_POLICY)]
+        listen = ["--host", "127.0.0.1", "--port", "0"]
+        self._child = Child(
+            "orders",
+            [*command, *arguments, *listen],
+            log=log,
+            environment={"KUBETLS_DIR": str(volume)},
+        )
+
+    @cached_property
+    def port(self) -> int:
+        """Where it listens; waits until it does."""
+        return int(self._child.wait_for(_RUNNING)[1])
+
+    @property
+    def url(self) -> str:
+        """Where it can be called."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def check_alive(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            DemoError: It does not.
+        """
+        self._child.check_alive()
+
+    def close(self) -> None:
+        """End it gracefully; its log is complete then."""
+        self._child.end()
+
+    def observed(self, answer: Answer) -> str:
+        """What came of a request of ours, by the wire and by the log."""
+        pattern = rf"refused \w+ of 127\.0\.0\.1:{answer.port}(?!\d)(.*)"
+        return observed(answer, self._last(pattern, is_awaited=answer.status != _OK))
+
+    def has_answered(self, port: int, status: int) -> bool:
+        """Whether the log has an answer on a connection."""
+        pattern = rf'(127\.0\.0\.1:{port}) - "[^"]*" {status}'
+        return bool(self._last(pattern, is_awaited=True))
+
+    def refusal_of(self, spiffe_id: str) -> str:
+        """The log's latest refusal of a request of somebody, empty without one."""
+        pattern = rf"refused request of \S+ \({re.escape(spiffe_id)}\)(.*)"
+        return self._last(pattern, is_awaited=True)
+
+    def count(self, method: str, path: str, status: str) -> int:
+        """How often the log has an answer; `path` and `status` are patterns."""
+        return len(re.findall(rf'"{method} {path} HTTP/1\.1" {status}', self._child.text()))
+
+    def _last(self, pattern: str, *, is_awaited: bool) -> str:
+        def look() -> list[str]:
+            return re.findall(pattern, self._child.text())
+
+        found = until(look, _LOG_SECONDS if is_awaited else 0.0)
+        return found[-1] if found else ""
