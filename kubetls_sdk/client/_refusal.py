@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kubetls_sdk.exceptions import PeerError
 
@@ -42,7 +42,7 @@ def explained(
     if refused is not None:
         to_raise: BaseException = library.ConnectError(str(refused))
         return _because(to_raise, refused)
-    broken: Any = (library.RemoteProtocolError, library.NetworkError)
+    broken: tuple[type[BaseException], ...] = (library.RemoteProtocolError, library.NetworkError)
     if not isinstance(err, broken) or isinstance(err, library.ConnectError):
         return err
     alert = _first(ssl.SSLError, err)

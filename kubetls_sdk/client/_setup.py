@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kubetls_sdk.client._inner_transport import AsyncInnerTransport, LibraryTransport
 from kubetls_sdk.client._servers import expected_servers
 from kubetls_sdk.client._transport import AsyncTransport, SyncTransport
 from kubetls_sdk.exceptions import ConfigurationError
@@ -77,12 +78,10 @@ class Setup:
         return AsyncTransport(self._library, self._servers, self._source, self._make_async)
 
     def _make_sync(self, context: ReloadingContext) -> Any:
-        return self._library.HTTPTransport(verify=context, trust_env=False, **self._of_transport)
+        return LibraryTransport(self._library, context, self._of_transport)
 
     def _make_async(self, context: ReloadingContext) -> Any:
-        return self._library.AsyncHTTPTransport(
-            verify=context, trust_env=False, **self._of_transport
-        )
+        return AsyncInnerTransport(self._library, context, self._of_transport)
 
 
 def _check(library: ModuleType, options: Mapping[str, Any]) -> None:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from kubetls_sdk.client._servers import Servers
     from kubetls_sdk.expectation import ExpectedPeer
     from kubetls_sdk.source import Snapshot, Source
-    from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("AsyncTransport", "SyncTransport")
 
@@ -100,11 +99,8 @@ class _Transport:
         )
 
     def _answered(self, pool: Pool, request: Any, response: Any) -> None:
-        peer = _peer(response)
-        self._pools.answer(pool, peer)
+        self._pools.answer(pool, response.extensions.get("verified_peer"))
         pool.answered.add(request.url.netloc)
-        if peer is not None:
-            response.extensions["verified_peer"] = peer
 
 
 class SyncTransport(_Transport):
@@ -168,8 +164,7 @@ class SyncTransport(_Transport):
             return
         idle, ended = self._pools.take_idle()
         for pool in idle:
-            for connection in _idle_connections(pool):
-                connection.close()
+            pool.transport.close_idle()
         for pool in ended:
             pool.transport.close()
 
@@ -259,8 +254,7 @@ class AsyncTransport(_Transport):
         idle, ended = self._pools.take_idle()
         with anyio.CancelScope(shield=True):
             for pool in idle:
-                for connection in _idle_connections(pool):
-                    await connection.aclose()
+                await pool.transport.aclose_idle()
             for pool in ended:
                 with suppress(RuntimeError):  # the pool of an event loop that is closed
                     await pool.transport.aclose()
@@ -319,20 +313,3 @@ def _streams(library: ModuleType) -> tuple[Any, Any]:
         )
         _stream_types[library.__name__] = found
     return found
-
-
-def _peer(response: Any) -> VerifiedPeer | None:
-    """Who answered, from the connection that the response came on."""
-    stream = response.extensions.get("network_stream")
-    if stream is None:
-        return None
-    verifying = stream.get_extra_info("ssl_object")
-    if not hasattr(verifying, "verified_peer"):  # the sync one gives the inner object of its socket
-        verifying = stream.get_extra_info("socket")
-    peer: VerifiedPeer | None = getattr(verifying, "verified_peer", None)
-    return peer
-
-
-def _idle_connections(pool: Pool) -> list[Any]:
-    connections = pool.transport._pool.connections  # noqa: SLF001 - the library has no other way
-    return [connection for connection in connections if connection.is_idle()]
