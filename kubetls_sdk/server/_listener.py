@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running state of one mutual TLS listener in one process: source, context, connections.
+
+Rules:
+    1. One per process: worker processes share settings, never a source, a context or a key.
+    2. What cannot work fails when the listener opens, before the first connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from kubetls_sdk._context import server_context
+from kubetls_sdk._verifying import VerifyingSSLObject
+from kubetls_sdk.exceptions import PeerVerificationError
+from kubetls_sdk.server._gate import Gate, peer_address
+from kubetls_sdk.server._handshakes import Handshakes
+from kubetls_sdk.server.connection import EXTENSION, PeerConnection, tls_extension
+from kubetls_sdk.server.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from kubetls_sdk.server.mutual_tls import MutualTls
+    from kubetls_sdk.source import Source
+
+__all__ = ("Listener",)
+
+
+class Listener:
+    """What one process needs to serve mutual TLS.
+
+    Args:
+        settings: What the user asked for.
+        source: Open.
+        protocol_class: uvicorn's, for the decrypted connections.
+    """
+
+    def __init__(self, settings: MutualTls, source: Source, protocol_class: type) -> None:
+        self.settings = settings
+        self.source = source
+        self.protocol_class: Any = protocol_class
+        self.alpn_protocols = list(getattr(protocol_class, "alpn_protocols", ["http/1.1"]))
+        self.context = server_context(
+            source,
+            optional=settings.client_cert == "optional",
+            allow_tls12=settings.allow_tls12,
+            alpn_protocols=self.alpn_protocols,
+        )
+        self.handshakes = Handshakes(settings.max_handshakes)
+        self.sweeper = Sweeper(source, settings.stream_recheck)
+
+    def close(self) -> None:
+        """Stop looking after connections; the source is its owner's to close."""
+        self.sweeper.close()
+
+    def protocol(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> asyncio.Protocol:
+        """Make the protocol of a connection that was just accepted."""
+
+        def enter(
+            connection: VerifyingSSLObject, transport: asyncio.Transport, address: str
+        ) -> asyncio.Protocol:
+            bound = self._bound(config, connection, transport, address)
+            protocol: asyncio.Protocol = self.protocol_class(
+                config=bound, server_state=server_state, app_state=app_state
+            )
+            return protocol
+
+        return Gate(
+            self.context,
+            handshakes=self.handshakes,
+            server_state=server_state,
+            timeout=self.settings.handshake_timeout,
+            enter=enter,
+        )
+
+    def encrypted_protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> asyncio.Protocol:
+        """Make the protocol of a connection whose handshake the event loop does."""
+        return EncryptedEntrance(self, config, server_state, app_state)
+
+    def replace(
+        self,
+        transport: asyncio.Transport,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        """Make the real protocol of an encrypted transport, and connect the two.
+
+        Raises:
+            PeerVerificationError: The transport is not one of our context's.
+        """
+        connection = transport.get_extra_info("ssl_object")
+        if type(connection) is not VerifyingSSLObject:
+            transport.abort()
+            raise PeerVerificationError("the connection was not made by the listener's context")
+        bound = self._bound(config, connection, transport, peer_address(transport))
+        protocol = self.protocol_class(config=bound, server_state=server_state, app_state=app_state)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def enter(
+        self, connection: VerifyingSSLObject, transport: asyncio.Transport, address: str
+    ) -> PeerConnection:
+        """Take a verified connection in."""
+        snapshot = connection.snapshot or self.source.snapshot
+        peer = PeerConnection(self.source, connection.verified_peer, snapshot, address=address)
+        grace = self.sweeper.grace
+
+        def end(_: str) -> None:
+            end_transport(transport, grace)
+
+        peer.end = end
+        self.sweeper.add(peer)
+        return peer
+
+    def _bound(
+        self,
+        config: Config,
+        connection: VerifyingSSLObject,
+        transport: asyncio.Transport,
+        address: str,
+    ) -> Config:
+        """A copy of uvicorn's configuration whose application knows the connection."""
+        peer = self.enter(connection, transport, address)
+        bound: Config = object.__new__(type(config))
+        bound.__dict__.update(config.__dict__)
+        bound.loaded_app = with_connection(config.loaded_app, connection, peer)
+        return bound
+
+
+class EncryptedEntrance(asyncio.Protocol):
+    """For TLS that the event loop did before: makes the real protocol once there is a transport.
+
+    Args:
+        listener: Takes the connection in.
+        config: Of uvicorn, as the next two.
+        server_state: Passed on.
+        app_state: Passed on.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        self._listener = listener
+        self._arguments = (config, server_state, app_state)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Put the real protocol in our place."""
+        self._listener.replace(cast("asyncio.Transport", transport), *self._arguments)
+
+
+def end_transport(transport: asyncio.Transport, grace: float) -> None:
+    """Let a response that is under way finish within `grace` seconds, then close whatever is left.
+
+    `shutdown` is what uvicorn calls on each of its protocols for a graceful stop.
+    """
+    protocol: Any = transport.get_protocol()
+    asyncio.get_running_loop().call_later(grace, transport.abort)
+    if protocol is not None:
+        protocol.shutdown()
+
+
+def with_connection(
+    app: Callable[..., Any], connection: VerifyingSSLObject, peer: PeerConnection
+) -> Callable[..., Any]:
+    """Wrap an application so that each scope of one connection carries it.
+
+    No coroutine of ours lies between server and application: the application's own is returned.
+    """
+    tls = tls_extension(connection)
+
+    def connected(scope: dict[str, Any], receive: Any, send: Any) -> Any:
+        extensions = scope.get("extensions")
+        if extensions is None:
+            scope["extensions"] = {"tls": tls, EXTENSION: peer}
+        else:
+            scope["extensions"] = {**extensions, "tls": tls, EXTENSION: peer}
+        return app(scope, receive, send)
+
+    return connected

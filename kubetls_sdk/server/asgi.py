@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Authentication and authorization of each request, as pure ASGI middleware.
+
+Rules:
+    1. Fail closed: without a verified connection, a canonical request and a policy that allows it,
+       the application is not called. Only `lifespan` passes unseen.
+    2. The policy decides on `scope["path"]` as the application gets it, root path included.
+    3. The caller is told a status and nothing more; the log says who, what and why.
+    4. Identity headers from outside are removed: they prove nothing here, and an application that
+       was behind a proxy before may still read them.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from kubetls_sdk import metrics
+from kubetls_sdk.authz.canonical import refusal as canonical_refusal
+from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server.authorizer import current_policy
+from kubetls_sdk.server.caller import SCOPE_KEY
+from kubetls_sdk.server.connection import EXTENSION, PeerConnection
+from kubetls_sdk.server.identity_headers import MARKS, without_identity
+from kubetls_sdk.server.presented import PresentedChains
+from kubetls_sdk.server.refusal import Refusal
+from kubetls_sdk.server.scope_details import ScopeDetails
+from kubetls_sdk.server.websocket import WebSocketSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kubetls_sdk.server.authorizer import Authorizer
+    from kubetls_sdk.source import Source
+
+__all__ = ("KubeTLSMiddleware",)
+
+WEBSOCKET = "websocket"
+
+
+class KubeTLSMiddleware:
+    """Lets a request through when its peer is verified and the policy allows it.
+
+    Args:
+        app: The application.
+        policy: Decides; anything with `decide(caller, method, path, details)`, or a holder of one
+            as `.current`. `AnyVerified()` lets every verified workload do everything.
+        source: Whom we trust. Needed only under a server that fills the ASGI `tls` extension by
+            itself; our servers bring theirs.
+        optional: Let anonymous callers reach the policy, as None. The server has to let them in.
+        anonymous_paths: Exact paths that everybody may GET and HEAD without asking the policy;
+            only with `optional`. Where certificates are required, use a probe listener.
+
+    Raises:
+        ConfigurationError: Anonymous paths without `optional`, or one that is not a path.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        *,
+        policy: Authorizer,
+        source: Source | None = None,
+        optional: bool = False,
+        anonymous_paths: Iterable[str] = (),
+    ) -> None:
+        self.app = app
+        self._decide = current_policy(policy)
+        self._optional = optional
+        self._anonymous_paths = frozenset(anonymous_paths)
+        self._presented = PresentedChains(source)
+        if self._anonymous_paths and not optional:
+            raise ConfigurationError(
+                "expected anonymous paths only with optional certificates: TLS asks for the"
+                " certificate before there is a path; use a probe listener"
+            )
+        for path in self._anonymous_paths:
+            if canonical_refusal("GET", path, path.encode()) is not None:
+                raise ConfigurationError(f"expected an exact path, got {path!r}")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one scope."""
+        kind = scope["type"]
+        if kind == "http":
+            method = scope["method"]
+            # No request line spells the pseudo-methods of the policy, which are in lower case.
+            refused = self._refusal(scope, method if method.isupper() else f"?{method}")
+            if refused is None:
+                await self.app(scope, receive, send)
+            else:
+                await refused.answer(scope, receive, send)
+        elif kind == "websocket":
+            await self._serve_websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await self.app(scope, receive, send)
+        else:
+            raise ConfigurationError(f"expected http, websocket or lifespan, got {kind!r}")
+
+    async def _serve_websocket(self, scope: Any, receive: Any, send: Any) -> None:
+        refused = self._refusal(scope, WEBSOCKET)
+        if refused is not None:
+            await refused.answer(scope, receive, send)
+            return
+        session = WebSocketSession(send)
+        connection: PeerConnection = scope["extensions"][EXTENSION]
+        connection.websockets.add(session.end)
+        try:
+            await self.app(scope, receive, session.send)
+        finally:
+            connection.websockets.discard(session.end)
+
+    def _refusal(self, scope: Any, method: str) -> Refusal | None:
+        """Judge a request; when nothing is refused, the scope knows the caller."""
+        extensions = scope.get("extensions")
+        connection = None if extensions is None else extensions.get(EXTENSION)
+        if type(connection) is not PeerConnection:
+            connection = self._presented.connection(scope)
+            if isinstance(connection, Refusal):
+                return connection
+        reason = connection.refusal(time())
+        if reason is not None:
+            return Refusal.unauthenticated(connection, reason, scope, ends=True)
+        host_count = self._strip(scope)
+        path = scope["path"]
+        reason = canonical_refusal(method, path, scope.get("raw_path"), host_count)
+        if reason is not None:
+            return Refusal.malformed(connection, reason, scope)
+        scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
+        return self._authorize(connection, method, path, scope)
+
+    def _authorize(
+        self, connection: PeerConnection, method: str, path: str, scope: Any
+    ) -> Refusal | None:
+        spiffe_id = connection.spiffe_id
+        if spiffe_id is None and not self._optional:
+            return Refusal.unauthenticated(connection, "it presented no certificate", scope)
+        if path in self._anonymous_paths and method in ("GET", "HEAD"):
+            return None
+        decision = self._decide(spiffe_id, method, path, ScopeDetails(scope))
+        if not decision.allowed:
+            return Refusal.denied(connection, decision, scope)
+        if metrics.is_enabled():
+            Refusal.count(decision)
+        return None
+
+    @staticmethod
+    def _strip(scope: Any) -> int:
+        """Remove identity headers from outside; return the number of `Host` fields."""
+        names = [header[0] for header in scope["headers"]]
+        joined = b"\n".join(names)
+        for mark in MARKS:
+            if mark in joined:
+                scope["headers"] = without_identity(scope["headers"])
+                break
+        return names.count(b"host")

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One TLS connection and who is on its other end: made once, asked at each request.
+
+Rules:
+    1. Nothing is parsed for a request: what a request needs is computed when the connection is
+       made.
+    2. What was verified in the handshake is checked again at each request: against the clock, and
+       against the bundles whenever there is a new generation.
+    3. A connection that is refused once is never served again.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kubetls_sdk.exceptions import CredentialError, PeerVerificationError
+from kubetls_sdk.server.caller import Caller
+from kubetls_sdk.verification import recheck
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kubetls_sdk.source import Snapshot, Source
+    from kubetls_sdk.verification import VerifiedPeer
+
+__all__ = ("EXTENSION", "PeerConnection", "tls_extension")
+
+EXTENSION = "kubetls"
+"""The key of the `PeerConnection` in `scope["extensions"]`."""
+
+_ENCODING_PEM = 1
+_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_FOREVER = float("inf")
+
+
+class PeerConnection:
+    """A TLS connection after its handshake.
+
+    Args:
+        source: Whom we trust, asked at each request.
+        peer: Who the handshake proved the peer to be; None for an anonymous client.
+        snapshot: The generation that the peer was verified under.
+        address: Of the peer, for the log.
+
+    Attributes:
+        caller: The peer, as applications see it.
+        end: Called with a reason when the peer is not trusted any more; set by the server.
+        websockets: How to close each open WebSocket of this connection.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_expires_at",
+        "_refused",
+        "_snapshot",
+        "_source",
+        "address",
+        "caller",
+        "end",
+        "peer",
+        "spiffe_id",
+        "websockets",
+    )
+
+    def __init__(
+        self, source: Source, peer: VerifiedPeer | None, snapshot: Snapshot, *, address: str
+    ) -> None:
+        self._source = source
+        self._snapshot = snapshot
+        self._expires_at = _FOREVER if peer is None else peer.expires_at.timestamp()
+        self._refused: str | None = None
+        self.peer = peer
+        self.caller = Caller.of(peer)
+        self.spiffe_id = self.caller.spiffe_id
+        self.address = address
+        self.end: Callable[[str], None] | None = None
+        self.websockets: set[Callable[[str], None]] = set()
+
+    @property
+    def generation(self) -> int:
+        """The generation of the source that the peer was last verified under."""
+        return self._snapshot.generation
+
+    def refusal(self, now: float | None = None) -> str | None:
+        """Say why this connection may not be served any more, or None.
+
+        Args:
+            now: Seconds since the epoch; the clock by default.
+        """
+        moment = time() if now is None else now
+        try:
+            if self._source.snapshot is self._snapshot and moment <= self._expires_at:
+                return self._refused
+        except CredentialError as err:
+            return f"our own credentials are not available: {err}"
+        return self._recheck(moment)
+
+    def _recheck(self, now: float) -> str | None:
+        if self._refused is None and self.peer is not None:
+            current = self._source.snapshot
+            try:
+                recheck(self.peer, bundles=current.bundles, now=datetime.fromtimestamp(now, UTC))
+            except PeerVerificationError as err:
+                self._refused = err.reason
+            else:
+                self._snapshot = current
+        elif self.peer is None:
+            self._snapshot = self._source.snapshot
+        return self._refused
+
+
+def tls_extension(connection: Any) -> dict[str, Any]:
+    """Make the ASGI `tls` extension of a connection.
+
+    Args:
+        connection: A TLS object of a `ReloadingContext` after its handshake.
+
+    Returns:
+        All keys of version 0.2. The chain is what the client sent, leaf first.
+
+    Spec: ASGI TLS Extension 0.2.
+    """
+    peer: VerifiedPeer | None = connection.verified_peer
+    return {
+        "server_cert": _server_certificate(connection.snapshot),
+        "client_cert_chain": _sent_chain(connection) if peer is not None else (),
+        "client_cert_name": peer.leaf.subject.rfc4514_string() if peer is not None else None,
+        "client_cert_error": None,
+        "tls_version": _VERSIONS.get(connection.version()),
+        "cipher_suite": _cipher_suite(connection.cipher()),
+    }
+
+
+def _sent_chain(connection: Any) -> tuple[str, ...]:
+    # Public since Python 3.13, as DER; the inner object has PEM on all versions.
+    sent = connection._sslobj.get_unverified_chain() or ()  # noqa: SLF001
+    return tuple(certificate.public_bytes(_ENCODING_PEM) for certificate in sent)
+
+
+_last_certificate: tuple[Snapshot, str] | None = None
+
+
+def _server_certificate(snapshot: Snapshot) -> str:
+    """PEM of our own leaf; kept for the current snapshot, since each connection asks."""
+    global _last_certificate  # noqa: PLW0603 - one reference, replaced as a whole
+    last = _last_certificate
+    if last is None or last[0] is not snapshot:
+        pem = snapshot.svid.leaf.public_bytes(Encoding.PEM).decode("ascii")
+        last = _last_certificate = (snapshot, pem)
+    return last[1]
+
+
+_CIPHER_SUITES = {
+    "TLS_AES_128_GCM_SHA256": 0x1301,
+    "TLS_AES_256_GCM_SHA384": 0x1302,
+    "TLS_CHACHA20_POLY1305_SHA256": 0x1303,
+}
+
+
+def _cipher_suite(cipher: tuple[str, str, int] | None) -> int | None:
+    """The IANA number of a cipher suite by OpenSSL's name for it, None when it is not known."""
+    if cipher is None:
+        return None
+    return _CIPHER_SUITES.get(cipher[0]) or _tls12_suites().get(cipher[0])
+
+
+def _tls12_suites() -> dict[str, int]:
+    """The names of all suites of this OpenSSL; their low 16 bits are the IANA number."""
+    if len(_CIPHER_SUITES) == 3:  # not extended yet
+        for suite in ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers():
+            _CIPHER_SUITES.setdefault(suite["name"], suite["id"] & 0xFFFF)
+    return _CIPHER_SUITES

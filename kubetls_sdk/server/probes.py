@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A listener of its own for health probes, which cannot present a client certificate.
+
+It shows whether we are alive and ready, and nothing else: it never calls the application.
+
+Rules:
+    1. GET and HEAD of exactly the named paths; everything else is 404 or 405, with no body.
+    2. One request for each connection; a bound on connections, bytes and seconds.
+    3. Nothing about identities, versions or reasons is in an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kubetls_sdk._context import server_context
+from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server.bind import bind
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from kubetls_sdk.source import Source
+
+__all__ = ("Probes",)
+
+_MAX_CONNECTIONS = 64
+_MAX_BYTES = 8192
+_SECONDS = 5.0
+_PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(kw_only=True)
+class Probes:
+    """The probe listener.
+
+    Attributes:
+        port: Its own; 0 takes a free one.
+        host: Where to listen.
+        ready_paths: Answer 200 while requests are served and our SVID is valid, else 503.
+        live_paths: Answer 200 while the process answers at all.
+        tls: Server-only TLS with our SVID instead of plain HTTP; a certificate is not asked for.
+
+    Raises:
+        ConfigurationError: A path is not absolute, or one means two things.
+    """
+
+    port: int
+    host: str = "0.0.0.0"  # noqa: S104 - kubelets come from outside the pod
+    ready_paths: tuple[str, ...] = ("/readyz", "/healthz")
+    live_paths: tuple[str, ...] = ("/livez",)
+    tls: bool = False
+    _socket: socket.socket | None = field(default=None, init=False, repr=False)
+    _server: asyncio.Server | None = field(default=None, init=False, repr=False)
+    _open: int = field(default=0, init=False, repr=False)
+    _is_ready: Callable[[], bool] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        paths = (*self.ready_paths, *self.live_paths)
+        if not paths or not all(path.startswith("/") and path.isascii() for path in paths):
+            raise ConfigurationError(f"expected paths that start with '/', got {paths!r}")
+        if set(self.ready_paths) & set(self.live_paths):
+            raise ConfigurationError("expected different paths for ready and live")
+
+    @property
+    def bound_port(self) -> int | None:
+        """The port that was bound; None before `bind`."""
+        port: int | None = self._socket.getsockname()[1] if self._socket is not None else None
+        return port
+
+    def bind(self) -> None:
+        """Take the port.
+
+        Raises:
+            ConfigurationError: It is in use.
+        """
+        if self._socket is None:
+            self._socket = bind(self.host, self.port)
+
+    async def start(self, source: Source, is_ready: Callable[[], bool]) -> None:
+        """Answer probes; several processes may share the port."""
+        self.bind()
+        self._is_ready = is_ready
+        context = server_context(source, optional=True) if self.tls else None
+        extra: dict[str, Any] = {"ssl_handshake_timeout": _SECONDS} if self.tls else {}
+        self._server = await asyncio.start_server(
+            self._answer, sock=self._socket, ssl=context, limit=_MAX_BYTES, **extra
+        )
+
+    async def stop(self) -> None:
+        """Close the listener."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= _MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._open += 1
+        try:
+            async with asyncio.timeout(_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self.response(head))
+                await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+            pass
+        finally:
+            self._open -= 1
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    def response(self, head: bytes) -> bytes:
+        """Answer the head of a request.
+
+        Spec: RFC 9112 §3.
+        """
+        parts = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
+            return _message(400)
+        method, target = parts[0], parts[1].partition(b"?")[0].decode("latin-1")
+        if target not in self.ready_paths and target not in self.live_paths:
+            return _message(404)
+        if method not in (b"GET", b"HEAD"):
+            return _message(405, "allow: GET, HEAD\r\n")
+        is_ready = target in self.live_paths or (self._is_ready is not None and self._is_ready())
+        return _message(200 if is_ready else 503)
+
+
+def _message(status: int, fields: str = "") -> bytes:
+    return (
+        f"HTTP/1.1 {status} {_PHRASES[status]}\r\n{fields}"
+        "cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    ).encode("ascii")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer to a request that is not served.
+
+Rules:
+    1. The caller learns a status, never a reason: that is in the log.
+    2. A connection that is not trusted any more ends with its answer.
+
+Spec: RFC 9110 §15.5; RFC 9457 (problem details); RFC 6455 §7.4.1.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kubetls_sdk import metrics
+from kubetls_sdk.server.refusal_log import log_refusal
+from kubetls_sdk.server.sweeper import end_connection
+
+if TYPE_CHECKING:
+    from kubetls_sdk.authz.decision import Decision
+    from kubetls_sdk.server.connection import PeerConnection
+
+__all__ = ("POLICY_VIOLATION", "Refusal")
+
+POLICY_VIOLATION = 1008
+"""The WebSocket close code of every refusal, before and after the handshake."""
+
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    500: "Internal Server Error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is answered without the application.
+
+    Attributes:
+        status: HTTP status.
+        ends: The connection whose life ends with the answer, and why.
+    """
+
+    status: int
+    ends: tuple[PeerConnection, str] | None = None
+
+    @classmethod
+    def unauthenticated(
+        cls, connection: PeerConnection, reason: str, scope: Any, *, ends: bool = False
+    ) -> Refusal:
+        """401: nobody is proven to be there, or not any more."""
+        _log(connection, reason, scope)
+        return cls(401, (connection, reason) if ends else None)
+
+    @classmethod
+    def malformed(cls, connection: PeerConnection, reason: str, scope: Any) -> Refusal:
+        """400: two parsers could understand the request differently."""
+        _log(connection, reason, scope)
+        return cls(400)
+
+    @classmethod
+    def denied(cls, connection: PeerConnection, decision: Decision, scope: Any) -> Refusal:
+        """403: the policy says no."""
+        cls.count(decision)
+        rule = f" by rule {decision.rule!r}" if decision.rule else ""
+        _log(connection, f"policy {decision.kind}{rule}: {decision.reason}", scope)
+        return cls(403)
+
+    @staticmethod
+    def count(decision: Decision) -> None:
+        """Count a decision in the metrics."""
+        verdict = "allowed" if decision.allowed else "denied"
+        metrics.increment(metrics.REQUESTS, decision=verdict, rule=decision.rule or "")
+        if decision.shadow is not None and not decision.shadow.allowed:
+            rule = decision.shadow.rule or ""
+            metrics.increment(metrics.REQUESTS, decision="shadow-denied", rule=rule)
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send the answer, and end the connection where that is due."""
+        if scope["type"] == "websocket":
+            await self._reject(scope, receive, send)
+        else:
+            await self._send("http.response", send)
+        if self.ends is not None:
+            end_connection(*self.ends)
+
+    async def _reject(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()  # websocket.connect
+        if "websocket.http.response" in (scope.get("extensions") or ()):
+            await self._send("websocket.http.response", send)
+        else:
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+
+    async def _send(self, kind: str, send: Any) -> None:
+        title = _TITLES[self.status]
+        body = json.dumps({"type": "about:blank", "title": title, "status": self.status}).encode()
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        if self.status == 401:  # RFC 9110 §11.6.1
+            headers.append((b"www-authenticate", b"MutualTLS"))
+            headers.append((b"connection", b"close"))
+        await send({"type": f"{kind}.start", "status": self.status, "headers": headers})
+        await send({"type": f"{kind}.body", "body": body})
+
+
+def _log(connection: PeerConnection, reason: str, scope: Any) -> None:
+    method = scope.get("method", "websocket")
+    log_refusal(
+        "request",
+        reason,
+        address=connection.address,
+        spiffe_id=connection.spiffe_id,
+        detail=f"{method!r} {scope['path']!r}",
+    )

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rest of a request, read from the ASGI scope only when a rule asks for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ("ScopeDetails",)
+
+
+class ScopeDetails:
+    """Implements `kubetls_sdk.authz.details.Details`.
+
+    Args:
+        scope: Of an `http` or `websocket` connection.
+    """
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Any) -> None:
+        self._scope = scope
+
+    @property
+    def host(self) -> str | None:
+        """The `Host` field, or `:authority` as the server translates it."""
+        for name, value in self._scope["headers"]:
+            if name == b"host":
+                text: str = value.decode("latin-1")
+                return text
+        return None
+
+    @property
+    def port(self) -> int | None:
+        """The port that the connection was accepted on."""
+        server = self._scope.get("server")
+        return server[1] if server else None
+
+    @property
+    def source(self) -> str | None:
+        """The address of the other end."""
+        client = self._scope.get("client")
+        return client[0] if client else None
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """All header fields, without those that claim an identity."""
+        fields: Iterable[tuple[bytes, bytes]] = self._scope["headers"]
+        return fields
+
+    @property
+    def user(self) -> Mapping[str, object] | None:
+        """The claims of the end user; none of them is verified here."""
+        return None
+
+    @property
+    def resource(self) -> Mapping[str, object] | None:
+        """Nothing: this is about the request."""
+        return None
+
+    @property
+    def now(self) -> datetime:
+        """The time of the question."""
+        return datetime.now(UTC)
