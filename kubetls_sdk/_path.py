@@ -106,6 +106,7 @@ class _Search:
         issuer_name = path[-1].issuer.public_bytes()
         self._note(path, _NOBODY, f"no authority of the bundle issued {describe(path[-1])}")
         if claims_to_be_a_root(path[-1]):
+            self._note(path, _REFUSED, f"{describe(path[-1])} names itself as its issuer")
             return None
         for anchor in self._anchors[issuer_name]:
             if self._is_step(path, anchor) and self._are_names_allowed((*path, anchor)):

@@ -51,9 +51,15 @@ __all__ = (
     "VolumeError",
 )
 
+_APPLICATION_VERIFICATION = 50  # OpenSSL's X509_V_ERR_APPLICATION_VERIFICATION
+
 
 class KubeTLSError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package; instances can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default calls the constructor with `args`, which are not its parameters.
+        return _restored, (type(self), self.args, vars(self))
 
 
 class ConfigurationError(KubeTLSError, ValueError):
@@ -61,7 +67,7 @@ class ConfigurationError(KubeTLSError, ValueError):
 
 
 class PolicyError(ConfigurationError):
-    """A policy cannot be used; `.file`, `.line` (1-based) and `.rule` say where, each may be None."""
+    """A policy cannot be used; `.file`, `.line` (from 1), `.rule` say where; each may be None."""
 
     def __init__(
         self,
@@ -144,6 +150,7 @@ class PeerVerificationError(PeerError, ssl.SSLCertVerificationError):
         self.reason = reason
         self.spiffe_id = spiffe_id
         self.verify_message = reason
+        self.verify_code = _APPLICATION_VERIFICATION
 
     def __str__(self) -> str:
         return str(self.args[1])
@@ -164,6 +171,16 @@ class PeerUnauthorizedError(PeerError, ssl.SSLCertVerificationError):
         self.expected = expected
         self.spiffe_id = spiffe_id
         self.verify_message = self.reason
+        self.verify_code = _APPLICATION_VERIFICATION
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+def _restored(
+    kind: type[KubeTLSError], arguments: tuple[object, ...], attributes: dict[str, object]
+) -> KubeTLSError:
+    error = kind.__new__(kind)
+    (OSError if isinstance(error, OSError) else Exception).__init__(error, *arguments)
+    vars(error).update(attributes)
+    return error

@@ -190,7 +190,12 @@ def _signed_by_another(plan: plans.Plan) -> None:
 
 
 def _unknown_issuer(plan: plans.Plan) -> None:
+    plan.leaf.issuer_name = plans.name_of("nobody")
+
+
+def _issued_by_itself(plan: plans.Plan) -> None:
     plan.leaf.issuer_name = plan.leaf.name
+    plan.leaf.drop(x509.AuthorityKeyIdentifier)
 
 
 def _other_key_identifier(plan: plans.Plan) -> None:
@@ -229,6 +234,7 @@ REFUSALS = [
     pytest.param(_too_long_below_anchor, "path length exceeded: .*rank 0.* got 1", id="pathlen"),
     pytest.param(_signed_by_another, "CN=web,.* is not signed by .*rank 1", id="wrong signature"),
     pytest.param(_unknown_issuer, "no authority of the bundle issued .*web", id="unknown issuer"),
+    pytest.param(_issued_by_itself, "web.* names itself as its issuer", id="self-issued leaf"),
     pytest.param(_other_key_identifier, "no authority .* issued .*web", id="key identifiers"),
     pytest.param(_unknown_critical(0), "rank 0.* critical extension 1.2.3", id="unknown, anchor"),
     pytest.param(_unknown_critical(1), "rank 1.* critical extension 1.2.3", id="unknown, CA"),

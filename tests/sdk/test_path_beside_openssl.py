@@ -81,6 +81,15 @@ STRICTER = (
     ),
 )
 
+RARE = (
+    Difference("OtherName are not supported", "RFC 8398 mailboxes under email constraints"),
+    Difference(
+        "names itself as its issuer", "OpenSSL also looks whether the key could have signed"
+    ),
+    Difference("^expected well-formed", "what our parser cannot read is refused", "edited"),
+)
+"""Differences that the seed of this test need not show; others do."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -170,7 +179,7 @@ class TestVerdicts:
     def test_are_stricter_only_as_listed(self, verdicts) -> None:
         """What OpenSSL accepts and we refuse has a row in the table."""
         refused = [v for v in verdicts if v.theirs and v.path is None]
-        unlisted = [v for v in refused if not any(_explains(row, v) for row in STRICTER)]
+        unlisted = [v for v in refused if not any(_explains(row, v) for row in STRICTER + RARE)]
         assert [(v.labels, v.reason) for v in unlisted] == []
 
     @pytest.mark.parametrize("row", STRICTER, ids=range(len(STRICTER)))
