@@ -21,7 +21,9 @@ __all__ = ("refusal",)
 MAX_PATH_BYTES = 8192
 
 # Segments without a leading dot; everything else takes the long way.
-_ORDINARY = re.compile(r"(?:/[A-Za-z0-9_~@:!$&'()*+,=-][A-Za-z0-9_~@:!$&'()*+,=.-]*)+/?|/")
+_is_ordinary = re.compile(
+    r"(?:/[A-Za-z0-9_~@:!$&'()*+,=-][A-Za-z0-9_~@:!$&'()*+,=.-]*+)++/?|/"
+).fullmatch
 _METHOD = re.compile(r"[A-Z]{1,32}", re.ASCII)
 _WIRE = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@/%-]+")
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
@@ -53,7 +55,7 @@ def refusal(
         and method in _COMMON_METHODS
         and path.encode("utf-8", "replace") == raw_path
         and len(raw_path) <= MAX_PATH_BYTES
-        and _ORDINARY.fullmatch(path)
+        and _is_ordinary(path)
     ):
         return None
     return (

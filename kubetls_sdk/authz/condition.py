@@ -23,7 +23,7 @@ from kubetls_sdk.authz.attribute import Attribute, values_of
 if TYPE_CHECKING:
     from kubetls_sdk.authz.request import Request
 
-__all__ = ("Condition", "Operator", "holds")
+__all__ = ("Condition", "Operator", "holds", "verdict")
 
 
 class Operator(StrEnum):
@@ -108,10 +108,15 @@ def holds(condition: Condition, request: Request, *, closed: bool) -> bool:
     if not found or not operands:
         return closed and condition.operator not in _FALSE_WHEN_MISSING
     test = _TESTS[condition.operator]
-    verdicts = (test(value, operand) for value in found for operand in operands)
+    results = (test(value, operand) for value in found for operand in operands)
     if closed:
-        return any(verdict is not False for verdict in verdicts)
-    return all(verdict is True for verdict in verdicts)
+        return any(result is not False for result in results)
+    return all(result is True for result in results)
+
+
+def verdict(operator: Operator, value: Any, operand: Any) -> bool | None:
+    """Compare two values that are there: true, false or undecidable."""
+    return _TESTS[operator](value, operand)
 
 
 def _kind(value: object) -> type | None:
@@ -171,8 +176,8 @@ def _contains(value: Any, operand: Any) -> bool | None:
 
 def _negated(test: Callable[[Any, Any], bool | None]) -> Callable[[Any, Any], bool | None]:
     def negation(value: Any, operand: Any) -> bool | None:
-        verdict = test(value, operand)
-        return None if verdict is None else not verdict
+        result = test(value, operand)
+        return None if result is None else not result
 
     return negation
 

@@ -25,13 +25,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from kubetls_sdk.authz.contradiction import check_satisfiable
 from kubetls_sdk.authz.expression import parse_condition
 from kubetls_sdk.authz.fields import Fields
 from kubetls_sdk.authz.model import EVERYONE, Effect, Identity, Mode, Operation, Policy, Rule
 from kubetls_sdk.authz.operation import ANYTHING, OPERATION_FIELDS, parse_operation
 from kubetls_sdk.authz.selector import IDENTITY_FIELDS, parse_identity
 from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, YamlReader
-from kubetls_sdk.exceptions import PolicyError
+from kubetls_sdk.exceptions import ConfigurationError, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def _rule(node: Node, effect: Effect, own: TrustDomain, reader: YamlReader) -> R
         conditions,
         node.line,
     )
-    _check_variables(fields, rule)
+    _check_conditions(fields, rule)
     _check_size(fields, rule)
     return rule
 
@@ -151,7 +152,11 @@ def _operations(fields: Fields, effect: Effect) -> Iterator[Operation]:
         yield parse_operation(part, effect=effect)
 
 
-def _check_variables(fields: Fields, rule: Rule) -> None:
+def _check_conditions(fields: Fields, rule: Rule) -> None:
+    try:
+        check_satisfiable(rule.conditions)
+    except ConfigurationError as err:
+        raise fields.error(str(err), fields.line_of("when")) from None
     asked = {name for condition in rule.conditions for name in condition.variables}
     for operation in rule.operations if asked else ():
         for template in operation.templates:

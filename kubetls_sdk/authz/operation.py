@@ -82,7 +82,18 @@ def parse_operation(fields: Fields, *, effect: Effect) -> Operation:
     if not kinds and not fields.has("hosts", "ports", "notHosts", "notPorts"):
         raise fields.error("expected methods, paths, websocket, grpc, actions, hosts or ports")
     methods, templates = _reach(fields, kinds[0] if kinds else "paths")
+    _check_exclusions(fields, templates)
     return Operation(methods, templates, _narrowed(fields, effect))
+
+
+def _check_exclusions(fields: Fields, templates: tuple[PathTemplate, ...]) -> None:
+    excluded = fields.values("notPaths", PathTemplate.parse)
+    if excluded and all(any(out.contains(path) for out in excluded) for path in templates):
+        raise fields.error("contradictory: all paths are excluded", fields.line_of("notPaths"))
+    for name, negative in (("methods", "notMethods"), ("hosts", "notHosts"), ("ports", "notPorts")):
+        named = {text.lower() for text in fields.texts(name)}
+        if named and named <= {text.lower() for text in fields.texts(negative)}:
+            raise fields.error(f"contradictory: all {name} are excluded", fields.line_of(negative))
 
 
 def _reach(fields: Fields, kind: str) -> tuple[frozenset[str] | None, tuple[PathTemplate, ...]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from kubetls_sdk.authz.coverage import check_reachable
 from kubetls_sdk.authz.decision import Decision, Kind
 from kubetls_sdk.authz.details import ACTION, NO_DETAILS, Details, RequestDetails
 from kubetls_sdk.authz.index import Index
@@ -90,7 +91,9 @@ class PolicySet:
         policies: list[Policy] = []
         for file, text in texts.items():
             policies += parse_document(text, file=file, trust_domain=trust_domain, pause=pause)
-        return cls(policies, pause=pause)
+        made = cls(policies, pause=pause)
+        check_reachable(made.policies)
+        return made
 
     @classmethod
     def deny_all(cls) -> PolicySet:

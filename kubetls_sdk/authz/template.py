@@ -75,6 +75,16 @@ class PathTemplate:
             for want, got in zip(self.segments, found, strict=True)
         )
 
+    def contains(self, other: PathTemplate) -> bool:
+        """Tell whether every path that fits the other template fits this one."""
+        found = other.segments[: len(self.segments)] if self.is_prefix else other.segments
+        if len(found) != len(self.segments) or (other.is_prefix and not self.is_prefix):
+            return False
+        return all(
+            want == got or (want == ANY_SEGMENT and got != "")
+            for want, got in zip(self.segments, found, strict=True)
+        )
+
     def covers(self, path: object) -> bool | None:
         """`matches`, as an operand of a condition."""
         return self.matches(path) if isinstance(path, str) else None

@@ -167,10 +167,10 @@ class YamlReader:
         return Mapping(entries, line, size, lines)
 
     def _key(self, seen: dict[str, int]) -> tuple[str, int]:
-        event = self._event
-        if type(event) is not yaml.ScalarEvent or event.tag is not None:
+        event: Any = self._event
+        if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
             raise self.error("expected a text as key")
-        key, line = event.value, int(event.start_mark.line) + 1
+        key, line = str(event.value), self.line
         if key in seen:
             raise self.error(f"expected each key once, got {key!r} again (line {seen[key]})")
         self.advance()
