@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ("explained",)
 
+_LONGEST_CHAIN = 20  # a chain can be made circular
 _E = TypeVar("_E", bound=BaseException)
 
 
 def explained(
-    err: BaseException, library: ModuleType, *, own: SpiffeId, has_answered: bool
+    err: BaseException,
+    library: ModuleType,
+    *,
+    own: SpiffeId,
+    has_answered: bool,
+    handled: BaseException | None = None,
 ) -> BaseException:
     """Return the error to raise instead of a library's transport error, or the error itself.
 
@@ -37,15 +43,16 @@ def explained(
         own: The SPIFFE ID that we presented.
         has_answered: Whether the origin has answered an earlier request under this generation; if
             so, it has accepted us.
+        handled: What was being handled when the request was made; no part of its story.
     """
-    refused = _first(PeerError, err)
+    refused = _first(PeerError, err, handled)
     if refused is not None:
         to_raise: BaseException = library.ConnectError(str(refused))
         return _because(to_raise, refused)
     broken: tuple[type[BaseException], ...] = (library.RemoteProtocolError, library.NetworkError)
     if not isinstance(err, broken) or isinstance(err, library.ConnectError):
         return err
-    alert = _first(ssl.SSLError, err)
+    alert = _first(ssl.SSLError, err, handled)
     if alert is not None and "ALERT" in (alert.reason or ""):
         reason = f"the server refused our SPIFFE ID {str(own)!r} with a TLS alert: {alert.reason}"
         return _because(type(err)(reason), err)
@@ -63,18 +70,18 @@ def _because(err: BaseException, cause: BaseException) -> BaseException:
     return err
 
 
-def _first(kind: type[_E], err: BaseException) -> _E | None:
-    return next((each for each in _chain(err) if isinstance(each, kind)), None)
+def _first(kind: type[_E], err: BaseException, handled: BaseException | None) -> _E | None:
+    return next((each for each in _chain(err, handled) if isinstance(each, kind)), None)
 
 
-def _chain(err: BaseException | None) -> Iterator[BaseException]:
+def _chain(err: BaseException | None, handled: BaseException | None) -> Iterator[BaseException]:
     """Walk from an error to what caused it.
 
     The pools of httpcore write `raise err from None` for an error that they pass on, which hides
     its cause but keeps it as the context.
     """
     seen = 0
-    while err is not None and seen < 20:
+    while err is not None and err is not handled and seen < _LONGEST_CHAIN:
         yield err
         hidden = err.__context__ if err.__suppress_context__ else None
         err = err.__cause__ if err.__cause__ is not None else hidden

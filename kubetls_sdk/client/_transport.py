@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -88,7 +89,9 @@ class _Transport:
     def _rotated(self) -> None:
         raise NotImplementedError
 
-    def _explained(self, err: BaseException, request: Any, pool: Pool) -> BaseException:
+    def _explained(
+        self, err: BaseException, request: Any, pool: Pool, handled: BaseException | None
+    ) -> BaseException:
         if not isinstance(err, self._library.TransportError):
             return err
         return explained(
@@ -96,6 +99,7 @@ class _Transport:
             self._library,
             own=pool.snapshot.svid.spiffe_id,
             has_answered=request.url.netloc in pool.answered,
+            handled=handled,
         )
 
     def _answered(self, pool: Pool, request: Any, response: Any) -> None:
@@ -115,6 +119,7 @@ class SyncTransport(_Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Send one request to a server that proves the expected identity."""
+        handled = sys.exc_info()[1]
         expected = self._expected(request)
         if self._unsubscribe is None:
             self._open()
@@ -124,7 +129,7 @@ class SyncTransport(_Transport):
         except BaseException as err:
             self._pools.fail(pool)
             self._sweep()
-            clearer = self._explained(err, request, pool)
+            clearer = self._explained(err, request, pool, handled)
             if clearer is err:
                 raise
             raise clearer from clearer.__cause__
@@ -186,6 +191,7 @@ class AsyncTransport(_Transport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request to a server that proves the expected identity."""
+        handled = sys.exc_info()[1]
         expected = self._expected(request)
         if self._unsubscribe is None:
             await self._open()
@@ -195,7 +201,7 @@ class AsyncTransport(_Transport):
         except BaseException as err:
             self._pools.fail(pool)
             await self._sweep()
-            clearer = self._explained(err, request, pool)
+            clearer = self._explained(err, request, pool, handled)
             if clearer is err:
                 raise
             raise clearer from clearer.__cause__
