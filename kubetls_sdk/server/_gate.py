@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import metrics
 from kubetls_sdk._verifying import VerifyingSSLObject
-from kubetls_sdk.exceptions import KubeTLSError, PeerError, PeerUnauthorizedError
+from kubetls_sdk.exceptions import KubeTLSError, PeerUnauthorizedError, PeerVerificationError
 from kubetls_sdk.server.refusal_log import count_handshake, log, log_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from uvicorn.server import ServerState
 
@@ -61,6 +61,7 @@ class Gate(asyncio.Protocol):
         server_state: Of uvicorn.
         timeout: Seconds that the handshake may take.
         enter: Called with the TLS object, the transport and the address; returns the protocol.
+        verified_class: Of the TLS object, once its handshake is complete.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Gate(asyncio.Protocol):
         handshakes: Handshakes,
         server_state: ServerState,
         timeout: float,
-        enter: Callable[[VerifyingSSLObject, asyncio.Transport, str], asyncio.Protocol],
+        enter: Callable[[Any, asyncio.Transport, str], asyncio.Protocol],
+        verified_class: type[ssl.SSLObject] = VerifyingSSLObject,
     ) -> None:
         self.address = "?"
         self._context = context
@@ -78,82 +80,80 @@ class Gate(asyncio.Protocol):
         self._server_state = server_state
         self._timeout = timeout
         self._enter = enter
+        self._verified_class = verified_class
         self._transport: Any = None
-        self._task: asyncio.Task[None] | None = None
+        self._reception = Reception()
         self._started_at = 0.0
+        self._tls: Coroutine[Any, Any, asyncio.Transport | None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
+        """Begin the handshake, before the event loop begins to read.
+
+        uvloop reads as soon as this returns, paused or not. So the coroutine is taken to its first
+        `await`, behind which TLS is the protocol of the transport; no task is needed for the rest.
+        """
         self._transport = transport
         self._started_at = time.perf_counter()
         self.address = peer_address(transport)
-        self._transport.pause_reading()  # until TLS reads
         self._handshakes.begin(self, self._server_state)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._tls = asyncio.get_running_loop().start_tls(
+            self._transport,
+            self._reception,
+            self._context,
+            server_side=True,
+            ssl_handshake_timeout=self._timeout,
+            ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+        self._step()
 
     def data_received(self, data: bytes) -> None:
-        """Never happens, since the gate does not read; if it does, nothing of it is used."""
+        """Never happens: TLS is the protocol of the transport by now. Nothing of it is used."""
         del data
         self.abort()
 
     def abort(self) -> None:
         """Close the connection at once."""
         self._handshakes.end(self)
-        if self._task is not None:
-            self._task.cancel()
         self._transport.abort()
 
-    async def _run(self) -> None:
+    def _step(self, _: Any = None) -> None:
+        """Go on with the handshake: to what it waits for, or to its end."""
+        if self._tls is None:
+            return
         try:
-            await self._admit()
-        except PeerError as err:
-            self._refuse(err)
-        except ssl.SSLError as err:
-            self._fail("tls", f"TLS failed: {err.reason or err}")
-        except (ConnectionAbortedError, TimeoutError):
-            self._fail("timeout", f"the handshake took longer than {self._timeout:g} s")
-        except OSError:
-            self._fail("closed", "the peer closed the connection during the handshake")
-        except KubeTLSError as err:  # our own credentials are gone
-            self._fail("source", str(err))
-        except Exception:  # noqa: BLE001 - the outermost frame of a connection
-            log.exception("connection of %s failed", self.address)
-        finally:
-            self._handshakes.end(self)
-            self._task = None
+            self._tls.send(None).add_done_callback(self._step)
+        except StopIteration as end:
+            self._finish(end.value)
+        except Exception as err:  # noqa: BLE001 - every way in which a handshake can fail
+            self._fail(err)
+            self._end()
 
-    async def _admit(self) -> None:
-        loop, reception = asyncio.get_running_loop(), Reception()
-        transport = await loop.start_tls(
-            self._transport,
-            reception,
-            self._context,
-            server_side=True,
-            ssl_handshake_timeout=self._timeout,
-            ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
+    def _finish(self, transport: asyncio.Transport | None) -> None:
         connection = transport.get_extra_info("ssl_object") if transport is not None else None
         # The exact class: an object whose handshake is not complete is of another one.
-        if type(connection) is not VerifyingSSLObject:
-            raise ConnectionResetError
-        self._count_success()
-        if transport is not None and not reception.is_lost:
-            self._hand_over(transport, connection, reception)
+        if transport is None or type(connection) is not self._verified_class:
+            self._fail(ConnectionResetError())
+        elif not self._reception.is_lost:
+            self._count_success()
+            self._hand_over(transport, connection)
+        self._end()
 
-    def _hand_over(
-        self, transport: asyncio.Transport, connection: VerifyingSSLObject, reception: Reception
-    ) -> None:
+    def _end(self) -> None:
+        self._tls = None
+        self._handshakes.end(self)
+
+    def _hand_over(self, transport: asyncio.Transport, connection: ssl.SSLObject) -> None:
         try:
             protocol = self._enter(connection, transport, self.address)
             transport.set_protocol(protocol)
             protocol.connection_made(transport)
-            for data in reception.received:
+            for data in self._reception.received:
                 # The protocol may have put another one, such as HTTP/2's, in its place.
                 current: Any = transport.get_protocol()
                 current.data_received(data)
-        except BaseException:
+        except Exception:  # noqa: BLE001 - the outermost frame of a connection
             transport.abort()
-            raise
+            log.exception("connection of %s failed", self.address)
 
     def _count_success(self) -> None:
         if metrics.is_enabled():
@@ -161,15 +161,33 @@ class Gate(asyncio.Protocol):
             duration = time.perf_counter() - self._started_at
             metrics.observe(metrics.HANDSHAKE_SECONDS, duration, side="server")
 
-    def _refuse(self, err: PeerError) -> None:
-        is_unauthorized = isinstance(err, PeerUnauthorizedError)
-        count_handshake("refused", "unauthorized" if is_unauthorized else "unverified")
-        reason, spiffe_id = getattr(err, "reason", str(err)), getattr(err, "spiffe_id", None)
-        log_refusal("handshake", reason, address=self.address, spiffe_id=spiffe_id)
+    def _fail(self, err: Exception) -> None:
+        result, code, reason = _outcome(err, self._timeout)
+        count_handshake(result, code)
+        if code == "closed":
+            log.debug("handshake of %s: %s", self.address, reason)
+        else:
+            spiffe_id = getattr(err, "spiffe_id", None)
+            log_refusal("handshake", reason, address=self.address, spiffe_id=spiffe_id)
 
-    def _fail(self, code: str, reason: str) -> None:
-        count_handshake("failed", code)
-        log_refusal("handshake", reason, address=self.address)
+
+def _outcome(err: Exception, timeout: float) -> tuple[str, str, str]:
+    """Result and reason code for the metrics, and the reason in words."""
+    match err:
+        case PeerUnauthorizedError():
+            return "refused", "unauthorized", err.reason
+        case PeerVerificationError():
+            return "refused", "unverified", err.reason
+        case KubeTLSError():
+            return "failed", "source", str(err)
+        case ssl.SSLError():
+            return "failed", "tls", f"TLS failed: {err.reason or err}"
+        case ConnectionAbortedError() | TimeoutError():
+            return "failed", "timeout", f"the handshake took longer than {timeout:g} s"
+        case OSError():
+            return "failed", "closed", "the peer closed the connection"
+        case _:
+            return "failed", "bug", f"{type(err).__name__}: {err}"
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:
