@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from examples.demo.admission import admission_cases
 from examples.demo.case import Result
-from examples.demo.child import DemoError
+from examples.demo.child import DemoError, end_children
 from examples.demo.endurance import endurance
+from examples.demo.interruption import interruption
 from examples.demo.screen import screen
 from examples.demo.stage import Settings, stage
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit status."""
     options = _parser().parse_args(arguments)
     shown = screen()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.install()
     started_at = time.monotonic()
     try:
         result = _run(options, shown)
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         shown.verdict("interrupted; all processes are ended", is_ok=False)
         return _INTERRUPTED
+    finally:
+        end_children()
     shown.verdict(_summary(result, time.monotonic() - started_at), is_ok=result.is_ok)
     return 0 if result.is_ok else 1
 
@@ -99,10 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--build", type=Path, default=Path("build"), help="for demo.json and logs (%(default)s)")
     add("--server-command", default=_KUBETLS, help="what is started as kubetls for orders")
     return parser
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 """A process of the demo, whose output is a log that can be waited on.
 
 Rules:
-    1. Whoever starts a child ends it, also when interrupted: it is a context manager.
+    1. A child is on the list of what has to be ended from its first moment on, also when the
+       interruption comes while it starts.
     2. A child that ends early is an error that shows the last lines of its log.
 """
 
@@ -14,19 +15,21 @@ import re
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from examples.demo.interruption import interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
-__all__ = ("Child", "DemoError", "until")
+__all__ = ("Child", "DemoError", "end_children", "until")
 
 _T = TypeVar("_T")
 _START_SECONDS = 20.0
 _END_SECONDS = 8.0
 _LAST_LINES = 12
+_started: list[Child] = []
 
 
 class DemoError(Exception):
@@ -39,6 +42,14 @@ def until(look: Callable[[], _T], timeout_seconds: float, pause_seconds: float =
     while not (found := look()) and time.monotonic() < deadline:
         time.sleep(pause_seconds)
     return found
+
+
+def end_children() -> None:
+    """End every child that still runs."""
+    for child in _started:
+        child.interrupt()
+    while _started:
+        _started.pop().end()
 
 
 class Child:
@@ -63,7 +74,7 @@ class Child:
         self.log = log
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         try:
-            with log.open("wb") as output:
+            with log.open("wb") as output, interruption.held():
                 # A session of its own: Ctrl-C reaches only the demo, which ends its children.
                 self._process = subprocess.Popen(
                     list(command),
@@ -73,19 +84,9 @@ class Child:
                     env=variables,
                     start_new_session=True,
                 )
+                _started.append(self)
         except OSError as err:
             raise DemoError(f"{name} could not be started: {command[0]}: {err.strerror}") from err
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.end()
 
     def text(self) -> str:
         """Everything that it has printed so far."""
@@ -134,7 +135,7 @@ class Child:
 
     def interrupt(self) -> None:
         """Ask it to end, as Kubernetes does."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             self._process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:

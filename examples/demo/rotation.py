@@ -100,10 +100,7 @@ class Rotation:
         Raises:
             DemoError: It is not let in.
         """
-        try:
-            return HeldConnection(self._orders.port, self._domains.valid())
-        except Refusal as refusal:
-            raise DemoError(f"orders refuses a valid caller: {refusal}") from refusal
+        return HeldConnection(self._orders.port, self._domains.valid())
 
     def _see_svids(self) -> None:
         """Wait until the wire shows the new certificates of both sides."""

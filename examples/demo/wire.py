@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cryptography import x509
 
+from examples.demo.child import DemoError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -166,15 +168,18 @@ class HeldConnection:
         credential: What is right now, and will not be later.
 
     Raises:
-        Refusal: It is not let in even now.
+        DemoError: It is not let in even now.
     """
 
     def __init__(self, port: int, credential: Credential) -> None:
         self._caller = StockCaller(port, credential)
-        self._connection = self._caller.connect()
-        self.first = self._connection.get(_PATH)
-        if self.first.status != http.HTTPStatus.OK:
-            raise Refusal(self.first)
+        try:
+            self._connection = self._caller.connect()
+        except Refusal as refusal:
+            raise DemoError(f"a server refuses a valid caller: {refusal}") from refusal
+        first = self._connection.get(_PATH)
+        if first.status != http.HTTPStatus.OK:
+            raise DemoError(f"a server refuses a valid caller: {first.status or first.detail}")
         self._session = self._connection.session
 
     def afresh(self) -> Answer:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo succeeds, fails when a protection is switched off, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.examples.demo_run import DemoRun, start_demo
+from tests.waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SABOTAGES = {
+    "no_root_removal": {
+        "the old root is removed: its holder on a new connection",
+        "the old root is removed: its holder on a kept-alive connection",
+        "the old root is removed: its holder resuming a TLS session",
+    },
+    "no_domain_check": {"web's name, signed by the partner's CA"},
+    "no_request_check": {"its certificate expires: on its kept-alive connection"},
+    "with_resumption": {"its certificate expires: resuming its TLS session"},
+    "no_policy": {"billing deletes an order"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], DemoRun]]:
+    """All runs of this file, two at a time; the result of each when it is asked for."""
+    with ThreadPoolExecutor(2) as pool:
+        started: dict[str, Future[DemoRun]] = {
+            "right": pool.submit(DemoRun.of, tmp_path_factory.mktemp("right"))
+        }
+        for name in SABOTAGES:
+            command = f"{sys.executable} -m tests.examples.sabotage.{name}"
+            build = tmp_path_factory.mktemp(name)
+            started[name] = pool.submit(DemoRun.of, build, "--server-command", command)
+        yield lambda name: started[name].result()
+
+
+class TestDemo:
+    """`python -m examples.demo`."""
+
+    def test_succeeds(self, runs):
+        """Every outcome is the expected one, and the exit status says so."""
+        run = runs("right")
+        assert (run.status, run.wrong()) == (0, {}), run.output
+
+    def test_document_has_the_promised_shape(self, runs):
+        """build/demo.json has exactly the fields that others read."""
+        document = runs("right").document
+        assert list(document) == ["cases", "requests", "failed", "seconds_to_effect", "ok"]
+        assert all(list(case) == ["name", "expected", "observed"] for case in document["cases"])
+        assert list(document["seconds_to_effect"]) == ["svid", "root_added", "root_removed"]
+        assert all(0 < seconds < 5 for seconds in document["seconds_to_effect"].values())
+        assert (document["ok"], document["failed"]) == (True, 0)
+        assert document["requests"] >= 150
+
+    def test_covers_every_caller_of_the_main_job(self, runs):
+        """The tables have the callers, the controls and the three ways of a removed root."""
+        names = [case["name"] for case in runs("right").document["cases"]]
+        assert set().union(*SABOTAGES.values()) <= set(names)
+        assert names.count("control: the same against stock uvicorn") == 3
+
+    def test_prints_plain_text_without_a_terminal(self, runs):
+        """No escape sequence, no carriage return: a log of CI stays readable."""
+        output = runs("right").output
+        assert "Who gets in" in output
+        assert "\x1b" not in output
+        assert "\r" not in output
+
+    def test_leaves_no_key_behind(self, runs):
+        """What was issued is gone from the disk, and in no log."""
+        run = runs("right")
+        assert not list((run.build / "keys").iterdir())
+        assert not [log for log in run.build.rglob("*.log") if "PRIVATE KEY" in log.read_text()]
+
+    @pytest.mark.parametrize("sabotage", SABOTAGES)
+    def test_fails_without(self, runs, sabotage):
+        """With a protection switched off in the server, the demo says so and does not exit 0."""
+        run = runs(sabotage)
+        assert run.status == 1, run.output
+        assert SABOTAGES[sabotage] <= run.wrong().keys(), run.output
+        assert run.document["ok"] is False
+
+    def test_says_why_the_server_does_not_start(self, tmp_path):
+        """A newcomer sees what the server said, not a traceback of the demo."""
+        script = "import sys; sys.exit('no policy today')"
+        run = DemoRun.of(tmp_path, "--server-command", f'{sys.executable} -c "{script}"')
+        assert run.status == 1
+        assert "FAILED: orders ended with status 1" in run.output
+        assert "no policy today" in run.output
+        assert "Traceback" not in run.output
+
+    def test_says_which_command_is_missing(self, tmp_path):
+        """A command that does not exist is named."""
+        run = DemoRun.of(tmp_path, "--server-command", "/nowhere/kubetls")
+        assert run.status == 1
+        assert "orders could not be started: /nowhere/kubetls: No such file" in run.output
+
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+    def test_ends_its_children_when_interrupted(self, tmp_path, number):
+        """Neither a process nor a key stays behind."""
+        process = start_demo(tmp_path)
+        children = until(lambda: _children(process.pid), timeout=20)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 130, output
+        assert "interrupted" in output
+        assert "Traceback" not in output
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        assert not list((tmp_path / "keys").iterdir())
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
