@@ -35,8 +35,9 @@ from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.expectation import AnyTrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from kubetls_sdk.exceptions import PeerError
     from kubetls_sdk.expectation import ExpectedPeer
     from kubetls_sdk.source import Snapshot, Source
 
@@ -74,6 +75,7 @@ _OWN = frozenset(
         "_noting_until",
         "allow_tls12",
         "expect",
+        "on_refusal",
         "optional",
         "server_side",
         "source",
@@ -96,6 +98,7 @@ class ReloadingContext(ssl.SSLContext):
     server_side: bool
     optional: bool
     allow_tls12: bool
+    on_refusal: Callable[[PeerError], None] | None
     _alpn_protocols: tuple[str, ...]
     _building: threading.Lock
     _inner: InnerContext | None
@@ -215,6 +218,7 @@ def server_context(
     allow_tls12: bool = False,
     expect: ExpectedPeer | None = None,
     alpn_protocols: Iterable[str] = (),
+    on_refusal: Callable[[PeerError], None] | None = None,
 ) -> ReloadingContext:
     """Make the context of a server that authenticates its clients by X.509-SVID.
 
@@ -227,6 +231,8 @@ def server_context(
         expect: Whom to accept; by default every workload that our bundles vouch for, since a
             policy decides next.
         alpn_protocols: Application protocols by preference, such as `("h2", "http/1.1")`.
+        on_refusal: Called with the error when a handshake refuses a peer, for servers that tell
+            nobody else; must not raise.
 
     Raises:
         NotReadyError: The source has nothing yet.
@@ -239,6 +245,7 @@ def server_context(
         server_side=True,
         optional=optional,
         allow_tls12=allow_tls12,
+        on_refusal=on_refusal,
         _alpn_protocols=tuple(alpn_protocols),
     )
 
@@ -269,6 +276,7 @@ def client_context(
         server_side=False,
         optional=False,
         allow_tls12=allow_tls12,
+        on_refusal=None,
         _alpn_protocols=tuple(alpn_protocols),
     )
 

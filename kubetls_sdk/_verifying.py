@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cryptography import x509
 
 from kubetls_sdk._profile import claimed_spiffe_id
-from kubetls_sdk.exceptions import ConfigurationError, PeerVerificationError
+from kubetls_sdk.exceptions import ConfigurationError, PeerError, PeerVerificationError
 from kubetls_sdk.expectation import require
 from kubetls_sdk.verification import recheck, verify_handshake_chain
 
@@ -93,11 +93,19 @@ class _Verifying:
             yield
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
+        except PeerError as err:
+            self._tell(err)
+            raise
         except ssl.SSLError as err:
             refusal = self._refusal(err)
             if refusal is None:
                 raise
+            self._tell(refusal)
             raise refusal from err
+
+    def _tell(self, refusal: PeerError) -> None:
+        if self._reloading.on_refusal is not None:
+            self._reloading.on_refusal(refusal)
 
     def _refusal(self, err: ssl.SSLError) -> PeerVerificationError | None:
         if isinstance(err, ssl.SSLCertVerificationError):
@@ -164,7 +172,7 @@ class UnverifiedSSLObject(VerifyingSSLObject):
         """
         with self._refusing():
             super().do_handshake()
-        self._verify_peer()
+            self._verify_peer()
         self.__class__ = VerifyingSSLObject  # type: ignore[assignment]
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
@@ -193,7 +201,7 @@ class UnverifiedSSLSocket(VerifyingSSLSocket):
         """
         with self._refusing():
             super().do_handshake(block)
-        self._verify_peer()
+            self._verify_peer()
         self.__class__ = VerifyingSSLSocket  # type: ignore[assignment]
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002

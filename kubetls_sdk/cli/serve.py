@@ -10,6 +10,7 @@ import click
 
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import AnyVerified
+from kubetls_sdk.server.edge import Edge
 from kubetls_sdk.server.mutual_tls import MutualTls
 from kubetls_sdk.server.probes import Probes
 from kubetls_sdk.server.uvicorn import run
@@ -51,6 +52,10 @@ def _option(
 @_option("--health-path", ("/readyz", "/healthz"), multiple=True, help="Ready; repeatable.")
 @_option("--live-path", ("/livez",), multiple=True, help="Alive; repeatable.")
 @_option("--health-tls", False, is_flag=True, help="Probes over TLS with our certificate.")
+@_option("--edge-port", type=int, help="A public port, with an ordinary certificate.")
+@_option("--edge-host", "0.0.0.0", help="Its address.")  # noqa: S104 - it is public
+@_option("--edge-certificate", metavar="PATH", help="Its PEM chain; followed.")
+@_option("--edge-key", metavar="PATH", help="Its PEM key; followed.")
 @_option("--allow-tls12", False, is_flag=True, help="Also TLS 1.2; costs and protects less.")
 @_option("--handshake-timeout", 10.0, help="Seconds for a TLS handshake.")
 @_option("--max-handshakes", 1024, help="Unfinished handshakes at once, per process.")
@@ -94,6 +99,7 @@ def serve(app: str, **options: Any) -> None:
         "tls": _tls(options),
         "policy": _policy(options),
         "probes": _probes(options),
+        "edge": _edge(options),
         "anonymous_paths": options.pop("anonymous_path"),
         "reload_dirs": list(options.pop("reload_dir")) or None,
     }
@@ -133,3 +139,13 @@ def _probes(options: dict[str, Any]) -> Probes | None:
         "tls": options.pop("health_tls"),
     }
     return Probes(port=port, **settings) if port is not None else None
+
+
+def _edge(options: dict[str, Any]) -> Edge | None:
+    names = ("port", "host", "certificate", "key")
+    settings = {name: options.pop(f"edge_{name}") for name in names}
+    if settings["port"] is None:
+        return None
+    if settings["certificate"] is None or settings["key"] is None:
+        raise ConfigurationError("expected --edge-certificate and --edge-key with --edge-port")
+    return Edge(**settings)

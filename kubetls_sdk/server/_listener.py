@@ -16,12 +16,11 @@ from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import PeerVerificationError
 from kubetls_sdk.server._gate import Gate, peer_address
 from kubetls_sdk.server._handshakes import Handshakes
-from kubetls_sdk.server.connection import EXTENSION, PeerConnection, tls_extension
+from kubetls_sdk.server.connection import PeerConnection, tls_extension, with_connection
+from kubetls_sdk.server.refusal_log import log_refused_peer
 from kubetls_sdk.server.sweeper import Sweeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from uvicorn import Config
     from uvicorn.server import ServerState
 
@@ -38,9 +37,12 @@ class Listener:
         settings: What the user asked for.
         source: Open.
         protocol_class: uvicorn's, for the decrypted connections.
+        is_gated: The gate does the handshakes, and logs what it refuses.
     """
 
-    def __init__(self, settings: MutualTls, source: Source, protocol_class: type) -> None:
+    def __init__(
+        self, settings: MutualTls, source: Source, protocol_class: type, *, is_gated: bool
+    ) -> None:
         self.settings = settings
         self.source = source
         self.protocol_class: Any = protocol_class
@@ -50,6 +52,7 @@ class Listener:
             optional=settings.client_cert == "optional",
             allow_tls12=settings.allow_tls12,
             alpn_protocols=self.alpn_protocols,
+            on_refusal=None if is_gated else log_refused_peer,
         )
         self.handshakes = Handshakes(settings.max_handshakes)
         self.sweeper = Sweeper(source, settings.stream_recheck)
@@ -137,7 +140,7 @@ class Listener:
         peer = self.enter(connection, transport, address)
         bound: Config = object.__new__(type(config))
         bound.__dict__.update(config.__dict__)
-        bound.loaded_app = with_connection(config.loaded_app, connection, peer)
+        bound.loaded_app = with_connection(config.loaded_app, tls_extension(connection), peer)
         return bound
 
 
@@ -175,23 +178,3 @@ def end_transport(transport: asyncio.Transport, grace: float) -> None:
     asyncio.get_running_loop().call_later(grace, transport.abort)
     if protocol is not None:
         protocol.shutdown()
-
-
-def with_connection(
-    app: Callable[..., Any], connection: VerifyingSSLObject, peer: PeerConnection
-) -> Callable[..., Any]:
-    """Wrap an application so that each scope of one connection carries it.
-
-    No coroutine of ours lies between server and application: the application's own is returned.
-    """
-    tls = tls_extension(connection)
-
-    def connected(scope: dict[str, Any], receive: Any, send: Any) -> Any:
-        extensions = scope.get("extensions")
-        if extensions is None:
-            scope["extensions"] = {"tls": tls, EXTENSION: peer}
-        else:
-            scope["extensions"] = {**extensions, "tls": tls, EXTENSION: peer}
-        return app(scope, receive, send)
-
-    return connected

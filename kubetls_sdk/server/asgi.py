@@ -21,6 +21,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import current_policy
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection
+from kubetls_sdk.server.granian import is_granian, refuse
 from kubetls_sdk.server.identity_headers import MARKS, without_identity
 from kubetls_sdk.server.presented import PresentedChains
 from kubetls_sdk.server.refusal import Refusal
@@ -92,6 +93,8 @@ class KubeTLSMiddleware:
         elif kind == "websocket":
             await self._serve_websocket(scope, receive, send)
         elif kind == "lifespan":
+            if is_granian(receive):
+                refuse()
             await self.app(scope, receive, send)
         else:
             raise ConfigurationError(f"expected http, websocket or lifespan, got {kind!r}")

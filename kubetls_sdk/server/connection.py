@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.source import Snapshot, Source
     from kubetls_sdk.verification import VerifiedPeer
 
-__all__ = ("EXTENSION", "PeerConnection", "tls_extension")
+__all__ = ("EXTENSION", "PeerConnection", "tls_extension", "with_connection")
 
 EXTENSION = "kubetls"
 """The key of the `PeerConnection` in `scope["extensions"]`."""
@@ -114,20 +114,46 @@ class PeerConnection:
         return self._refused
 
 
+def with_connection(
+    app: Callable[..., Any], tls: dict[str, Any], peer: PeerConnection
+) -> Callable[..., Any]:
+    """Wrap an application so that each scope of one connection carries it.
+
+    No coroutine of ours lies between server and application: the application's own is returned.
+
+    Args:
+        app: ASGI.
+        tls: The connection's `tls` extension.
+        peer: The connection.
+    """
+
+    def connected(scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> Any:
+        extensions = scope.get("extensions")
+        if extensions is None:
+            scope["extensions"] = {"tls": tls, EXTENSION: peer}
+        else:
+            scope["extensions"] = {**extensions, "tls": tls, EXTENSION: peer}
+        return app(scope, receive, send, *rest)
+
+    return connected
+
+
 def tls_extension(connection: Any) -> dict[str, Any]:
     """Make the ASGI `tls` extension of a connection.
 
     Args:
-        connection: A TLS object of a `ReloadingContext` after its handshake.
+        connection: An `ssl.SSLObject` or `SSLSocket` after its handshake. One that is not of a
+            `ReloadingContext` has no peer.
 
     Returns:
         All keys of version 0.2. The chain is what the client sent, leaf first.
 
     Spec: ASGI TLS Extension 0.2.
     """
-    peer: VerifiedPeer | None = connection.verified_peer
+    peer: VerifiedPeer | None = getattr(connection, "verified_peer", None)
+    snapshot: Snapshot | None = getattr(connection, "snapshot", None)
     return {
-        "server_cert": _server_certificate(connection.snapshot),
+        "server_cert": _server_certificate(snapshot) if snapshot is not None else None,
         "client_cert_chain": _sent_chain(connection) if peer is not None else (),
         "client_cert_name": peer.leaf.subject.rfc4514_string() if peer is not None else None,
         "client_cert_error": None,

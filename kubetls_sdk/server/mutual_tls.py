@@ -130,8 +130,13 @@ class MutualTls:
         if listener is None:
             from kubetls_sdk.server._listener import Listener
 
-            source = self.source if self.source is not None else self._open_volume()
-            listener = Listener(self, source, protocol_class or self._protocol_class())
+            source = self.open_source()
+            listener = Listener(
+                self,
+                source,
+                protocol_class or self._protocol_class(),
+                is_gated=protocol_class is None,
+            )
             object.__setattr__(self, "_listener", listener)
         return listener
 
@@ -140,11 +145,20 @@ class MutualTls:
         listener: Listener | None = self.__dict__.pop("_listener", None)
         if listener is not None:
             listener.close()
-            if isinstance(listener.source, VolumeSource) and self.source is None:
-                listener.source.close()
+            self.close_source(listener.source)
 
-    def _open_volume(self) -> Source:
-        return VolumeSource(self.directory).start()
+    def open_source(self) -> Source:
+        """Open the volume, or take the source that was given.
+
+        Raises:
+            NotReadyError: The volume has nothing usable in time.
+        """
+        return self.source if self.source is not None else VolumeSource(self.directory).start()
+
+    def close_source(self, source: Source) -> None:
+        """Close what `open_source` opened; a source that was given stays open."""
+        if isinstance(source, VolumeSource) and source is not self.source:
+            source.close()
 
     def _protocol_class(self) -> type:
         from uvicorn.config import HTTP_PROTOCOLS

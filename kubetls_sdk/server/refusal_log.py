@@ -16,11 +16,13 @@ import time
 from typing import TYPE_CHECKING
 
 from kubetls_sdk import metrics
+from kubetls_sdk.exceptions import PeerUnauthorizedError
 
 if TYPE_CHECKING:
+    from kubetls_sdk.exceptions import PeerError
     from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("LogQuota", "log", "log_refusal")
+__all__ = ("LogQuota", "count_handshake", "log", "log_refusal", "log_refused_peer")
 
 log = logging.getLogger("kubetls_sdk.server")
 
@@ -84,6 +86,14 @@ def log_refusal(
         f" ({missed} more such lines were not written)" if missed else "",
         extra={"event": event, "address": address, "spiffe_id": _text(spiffe_id), "reason": reason},
     )
+
+
+def log_refused_peer(err: PeerError) -> None:
+    """Log and count a handshake that the event loop does, which tells nobody the address."""
+    is_unauthorized = isinstance(err, PeerUnauthorizedError)
+    count_handshake("refused", "unauthorized" if is_unauthorized else "unverified")
+    reason, spiffe_id = getattr(err, "reason", str(err)), getattr(err, "spiffe_id", None)
+    log_refusal("handshake", reason, address="a peer", spiffe_id=spiffe_id)
 
 
 def count_handshake(result: str, reason: str = "") -> None:

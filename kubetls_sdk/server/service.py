@@ -52,21 +52,24 @@ class Service:
         return self._is_serving and svid.is_valid_at(datetime.now(UTC))
 
     async def start(self) -> None:
-        """Open the side listeners."""
+        """Answer probes."""
         if self._config.probes is not None:
             await self._config.probes.start(self._source, self.is_ready)
-        if self._config.edge is not None:
-            await self._config.edge.start(self._config, self._app, self._policy)
 
-    def begin_serving(self) -> None:
-        """The application is ready."""
+    async def begin_serving(self, state: dict[str, Any]) -> None:
+        """Let the public in, and say that we are ready: the application is."""
+        if self._config.edge is not None:
+            await self._config.edge.start(self._config, self._app, self._policy, state)
         self._is_serving = True
 
-    async def stop(self) -> None:
-        """Close the side listeners, and what the configuration opened."""
+    async def stop_serving(self) -> None:
+        """Say that we are not ready, and let no more of the public in."""
         self._is_serving = False
         if self._config.edge is not None:
             await self._config.edge.stop()
+
+    async def stop(self) -> None:
+        """Answer no more probes, and close what the configuration opened."""
         if self._config.probes is not None:
             await self._config.probes.stop()
         self._config.close()
@@ -92,18 +95,18 @@ class _ServiceLifespan:
         return state
 
     async def startup(self) -> None:
-        """Start the side listeners, then the application."""
+        """Start the side listeners around the application."""
         try:
             await self._service.start()
+            await self._inner.startup()
+            if not self._inner.should_exit:
+                await self._service.begin_serving(self._inner.state)
         except (KubeTLSError, OSError) as err:
-            log.error("%s", err)
+            log.error("cannot start: %s", err)
             self._has_failed = True
-            return
-        await self._inner.startup()
-        if not self._inner.should_exit:
-            self._service.begin_serving()
 
     async def shutdown(self) -> None:
-        """Stop the application, then the side listeners."""
+        """Stop the application between the side listeners."""
+        await self._service.stop_serving()
         await self._inner.shutdown()
         await self._service.stop()

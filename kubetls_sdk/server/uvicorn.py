@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kubetls_sdk.server.authorizer import Authorizer
+    from kubetls_sdk.server.edge import Edge
     from kubetls_sdk.server.probes import Probes
 
 __all__ = ("Config", "MutualTls", "log_config", "run")
@@ -64,7 +65,7 @@ class Config(uvicorn.Config):
         tls: MutualTls,
         policy: Authorizer | Sequence[str | os.PathLike[str]],
         probes: Probes | None = None,
-        edge: Any = None,
+        edge: Edge | None = None,
         anonymous_paths: Sequence[str] = (),
         **options: Any,
     ) -> None:
