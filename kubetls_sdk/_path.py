@@ -98,7 +98,7 @@ class _Search:
         self._intermediates = _by_subject(intermediates)
         self._now = now
         self._checks_left = MAX_SIGNATURE_CHECKS
-        self._furthest = (0, 0)
+        self._furthest = (0, 0, 0)
         self.reason = ""
 
     def climb(self, path: tuple[x509.Certificate, ...]) -> tuple[x509.Certificate, ...] | None:
@@ -109,7 +109,9 @@ class _Search:
             self._note(path, _REFUSED, f"{describe(path[-1])} names itself as its issuer")
             return None
         for anchor in self._anchors[issuer_name]:
-            if self._is_step(path, anchor) and self._are_names_allowed((*path, anchor)):
+            if self._is_step(path, anchor, at_anchor=True) and self._are_names_allowed(
+                (*path, anchor)
+            ):
                 return (*path, anchor)
         for issuer in self._intermediates[issuer_name]:
             if issuer in path or not self._is_step(path, issuer):
@@ -122,7 +124,13 @@ class _Search:
                 return found
         return None
 
-    def _is_step(self, path: tuple[x509.Certificate, ...], issuer: x509.Certificate) -> bool:
+    def _is_step(
+        self,
+        path: tuple[x509.Certificate, ...],
+        issuer: x509.Certificate,
+        *,
+        at_anchor: bool = False,
+    ) -> bool:
         child = path[-1]
         if not key_identifiers_agree(child, issuer):
             return False
@@ -136,10 +144,10 @@ class _Search:
             self._note(path, _OTHER_KEY, str(err))
             return False
         except OutdatedError as err:
-            self._note(path, _OUTDATED, str(err))
+            self._note(path, _OUTDATED, str(err), at_anchor=at_anchor)
             return False
         except PathError as err:
-            self._note(path, _REFUSED, str(err))
+            self._note(path, _REFUSED, str(err), at_anchor=at_anchor)
             return False
         return True
 
@@ -148,7 +156,7 @@ class _Search:
         try:
             check_names(path)
         except PathError as err:
-            self._note(path, _REFUSED, str(err))
+            self._note(path, _REFUSED, str(err), at_anchor=True)
             return False
         return True
 
@@ -157,9 +165,18 @@ class _Search:
             raise PathError("too many ways to build a path: gave up")
         self._checks_left -= 1
 
-    def _note(self, path: Sequence[x509.Certificate], nearness: int, reason: str) -> None:
-        if (len(path), nearness) > self._furthest:
-            self._furthest = (len(path), nearness)
+    def _note(
+        self,
+        path: Sequence[x509.Certificate],
+        nearness: int,
+        reason: str,
+        *,
+        at_anchor: bool = False,
+    ) -> None:
+        """Keep the best reason: an authority was refused, else of the longest path."""
+        rank = (int(at_anchor), len(path), nearness)
+        if rank > self._furthest:
+            self._furthest = rank
             self.reason = reason
 
 

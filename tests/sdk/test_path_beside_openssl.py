@@ -82,6 +82,7 @@ STRICTER = (
 )
 
 RARE = (
+    Difference("is signed with sha3", "SHA-3: OpenSSL 3.0 knows it under RSA, not under ECDSA"),
     Difference("OtherName are not supported", "RFC 8398 mailboxes under email constraints"),
     Difference(
         "names itself as its issuer", "OpenSSL also looks whether the key could have signed"
