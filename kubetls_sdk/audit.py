@@ -90,7 +90,8 @@ class AuditRecord(NamedTuple):
         decision: `allow` or `deny`.
         peer: Address of the peer, as `host:port`.
         spiffe_id: The identity of the peer, or None for an anonymous one.
-        verified: The peer proved `spiffe_id`; false when it only claims it.
+        verified: The peer's proof of `spiffe_id` holds; false when it only claims it, or when its
+            certificate expired or its root was removed meanwhile.
         method: Of the request.
         path: Of the request, without its query string.
         policy: The policy whose rule decided.

@@ -15,7 +15,7 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from kubetls_sdk import metrics
+from kubetls_sdk import audit, metrics
 from kubetls_sdk.authz.canonical import refusal as canonical_refusal
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import current_policy
@@ -24,7 +24,7 @@ from kubetls_sdk.server.connection import EXTENSION, PeerConnection
 from kubetls_sdk.server.granian import is_granian, refuse
 from kubetls_sdk.server.identity_headers import MARKS, without_identity
 from kubetls_sdk.server.presented import PresentedChains
-from kubetls_sdk.server.refusal import Refusal
+from kubetls_sdk.server.refusal import Refusal, audit_decision
 from kubetls_sdk.server.scope_details import ScopeDetails
 from kubetls_sdk.server.websocket import WebSocketSession
 
@@ -142,6 +142,8 @@ class KubeTLSMiddleware:
         decision = self._decide(spiffe_id, method, path, ScopeDetails(scope))
         if not decision.allowed:
             return Refusal.denied(connection, decision, scope)
+        if audit.is_enabled():
+            audit_decision(connection, decision, scope)
         if metrics.is_enabled():
             Refusal.count(decision)
         return None

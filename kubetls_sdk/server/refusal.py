@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kubetls_sdk import metrics
+from kubetls_sdk import audit, metrics
 from kubetls_sdk.server.refusal_log import log_refusal
 from kubetls_sdk.server.sweeper import end_connection
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.authz.decision import Decision
     from kubetls_sdk.server.connection import PeerConnection
 
-__all__ = ("POLICY_VIOLATION", "Refusal")
+__all__ = ("POLICY_VIOLATION", "Refusal", "audit_decision")
 
 POLICY_VIOLATION = 1008
 """The WebSocket close code of every refusal, before and after the handshake."""
@@ -53,18 +53,21 @@ class Refusal:
     ) -> Refusal:
         """401: nobody is proven to be there, or not any more."""
         _log(connection, reason, scope)
+        _audit(connection, reason, scope, verified=False)
         return cls(401, (connection, reason) if ends else None)
 
     @classmethod
     def malformed(cls, connection: PeerConnection, reason: str, scope: Any) -> Refusal:
         """400: two parsers could understand the request differently."""
         _log(connection, reason, scope)
+        _audit(connection, reason, scope, verified=connection.spiffe_id is not None)
         return cls(400)
 
     @classmethod
     def denied(cls, connection: PeerConnection, decision: Decision, scope: Any) -> Refusal:
         """403: the policy says no."""
         cls.count(decision)
+        audit_decision(connection, decision, scope)
         rule = f" by rule {decision.rule!r}" if decision.rule else ""
         _log(connection, f"policy {decision.kind}{rule}: {decision.reason}", scope)
         return cls(403)
@@ -106,6 +109,37 @@ class Refusal:
             headers.append((b"connection", b"close"))
         await send({"type": f"{kind}.start", "status": self.status, "headers": headers})
         await send({"type": f"{kind}.body", "body": body})
+
+
+def audit_decision(connection: PeerConnection, decision: Decision, scope: Any) -> None:
+    """Write what the policy said about a request to the audit log."""
+    audit.record_decision(
+        _event(scope),
+        decision,
+        peer=connection.address,
+        spiffe_id=connection.spiffe_id,
+        method=scope.get("method", "websocket"),
+        path=scope["path"],
+        generation=connection.generation,
+    )
+
+
+def _audit(connection: PeerConnection, reason: str, scope: Any, *, verified: bool) -> None:
+    audit.record(
+        _event(scope),
+        allowed=False,
+        peer=connection.address,
+        spiffe_id=connection.spiffe_id,
+        verified=verified,
+        method=scope.get("method", "websocket"),
+        path=scope["path"],
+        reason=reason,
+        generation=connection.generation,
+    )
+
+
+def _event(scope: Any) -> audit.Event:
+    return "websocket" if scope["type"] == "websocket" else "request"
 
 
 def _log(connection: PeerConnection, reason: str, scope: Any) -> None:

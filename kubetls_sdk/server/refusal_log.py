@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from kubetls_sdk import metrics
+from kubetls_sdk import audit, metrics
 from kubetls_sdk.exceptions import PeerUnauthorizedError
 
 if TYPE_CHECKING:
@@ -60,9 +60,14 @@ _quotas: dict[str, LogQuota] = {}
 
 
 def log_refusal(
-    event: str, reason: str, *, address: str, spiffe_id: SpiffeId | None = None, detail: str = ""
+    event: Literal["handshake", "connection", "request"],
+    reason: str,
+    *,
+    address: str,
+    spiffe_id: SpiffeId | None = None,
+    detail: str = "",
 ) -> None:
-    """Write one line about something that was refused.
+    """Write one line about something that was refused, and the audit record of all but requests.
 
     Args:
         event: `handshake`, `connection` or `request`.
@@ -72,6 +77,8 @@ def log_refusal(
             `handshake`.
         detail: More about a request: its method and path, through `repr`.
     """
+    if event != "request":  # who refuses a request knows more about it
+        audit.record(event, allowed=False, peer=address, spiffe_id=spiffe_id, reason=reason)
     quota = _quotas.get(event) or _quotas.setdefault(event, LogQuota())
     if not quota.take():
         return

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -10,8 +11,11 @@ from datetime import datetime
 
 import pytest
 
-from kubetls_sdk import ConfigurationError, SpiffeId, audit
-from kubetls_sdk.authz import Decision, Kind
+from kubetls_sdk import ConfigurationError, SpiffeId, TrustBundleSet, audit, verify_svid
+from kubetls_sdk.authz import Decision, Kind, PolicySet
+from kubetls_sdk.server.asgi import KubeTLSMiddleware
+from kubetls_sdk.server.connection import EXTENSION, PeerConnection
+from kubetls_sdk.server.refusal_log import log_refusal
 
 WEB = SpiffeId.parse("spiffe://example.org/ns/shop/sa/web")
 FIELDS = [
@@ -226,3 +230,94 @@ class TestEnable:
         monkeypatch.setattr(logging, "raiseExceptions", False)
         request(allowed=False)
         assert capsys.readouterr().out == ""
+
+
+POLICY = """
+version: 1
+policies:
+  - name: orders
+    allow:
+      - name: web-reads
+        from: {namespace: shop, serviceAccount: web}
+        to: {methods: GET, paths: "/orders/{id}"}
+"""
+
+
+class TestServer:
+    """What the server writes for each way that a request can go."""
+
+    @pytest.fixture
+    def source(self, kubetls_source):
+        return kubetls_source("/ns/shop/sa/orders")
+
+    @pytest.fixture
+    def connection(self, kubetls_ca, source):
+        web = kubetls_ca.issue("/ns/shop/sa/web")
+        peer = verify_svid(web.chain, bundles=source.snapshot.bundles, now=kubetls_ca.now)
+        return PeerConnection(source, peer, source.snapshot, address="10.0.0.7:4711")
+
+    @staticmethod
+    def serve(connection, *, method="GET", path="/orders/42", raw_path=None, kind="http"):
+        async def app(scope, receive, send):
+            pass
+
+        async def receive():
+            return {"type": "websocket.connect"}
+
+        async def send(message):
+            pass
+
+        domain = WEB.trust_domain
+        policy = PolicySet.parse({"policy.yaml": POLICY}, trust_domain=domain)
+        scope = {
+            "type": kind,
+            "path": path,
+            "raw_path": raw_path or path.encode(),
+            "headers": [(b"host", b"orders")],
+            "extensions": {EXTENSION: connection},
+        } | ({"method": method} if kind == "http" else {})
+        asyncio.run(KubeTLSMiddleware(app, policy=policy)(scope, receive, send))
+
+    def test_allowed(self, stream, connection):
+        """An allowed request names the rule that allowed it and the generation."""
+        self.serve(connection)
+        (line,) = lines(stream)
+        assert (line["event"], line["decision"], line["rule"]) == ("request", "allow", "web-reads")
+        assert (line["peer"], line["generation"]) == ("10.0.0.7:4711", 1)
+        assert (line["spiffe_id"], line["verified"]) == (str(WEB), True)
+
+    def test_denied(self, stream, connection):
+        """A request that no rule allows is written with the reason."""
+        self.serve(connection, method="DELETE")
+        (line,) = lines(stream)
+        assert (line["decision"], line["method"], line["rule"]) == ("deny", "DELETE", None)
+        assert line["reason"]
+
+    def test_malformed(self, stream, connection):
+        """A request that is not canonical is a refusal of a verified peer."""
+        self.serve(connection, path="/orders/../admin")
+        (line,) = lines(stream)
+        assert (line["decision"], line["path"]) == ("deny", "/orders/../admin")
+        assert (line["reason"], line["verified"]) == ("a dot segment in the path", True)
+
+    def test_websocket(self, stream, connection):
+        """A WebSocket handshake is an event of its own."""
+        self.serve(connection, kind="websocket")
+        (line,) = lines(stream)
+        assert (line["event"], line["decision"]) == ("websocket", "deny")
+
+    def test_removed_root(self, stream, connection, source):
+        """A peer whose root was removed is refused twice: its request, and its connection."""
+        source.replace(bundles=TrustBundleSet())
+        self.serve(connection)
+        request_line, connection_line = lines(stream)
+        assert (request_line["event"], request_line["verified"]) == ("request", False)
+        assert (connection_line["event"], connection_line["verified"]) == ("connection", False)
+        assert "root was removed" in connection_line["reason"]
+
+    def test_handshakes_are_never_dropped(self, stream, monkeypatch):
+        """A flood of refused handshakes is cut in the server's log, but not in the audit log."""
+        monkeypatch.setattr("kubetls_sdk.server.refusal_log._quotas", {})
+        for _ in range(200):
+            log_refusal("handshake", "it expired", address="10.0.0.7:1", spiffe_id=WEB)
+        assert [line["event"] for line in lines(stream)] == ["handshake"] * 200
