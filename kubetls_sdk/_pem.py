@@ -53,7 +53,8 @@ def blocks(text: bytes) -> list[PemBlock]:
             raise PemSyntaxError(f"block {len(found) + 1} ({label}) is cut off before its END line")
         found.append(PemBlock(label, _decode(text[begin.end() : end], label, len(found) + 1)))
         position = end + len(end_line)
-    if b"-----BEGIN" in text[position:]:
+    rest = text[position:]
+    if b"-----BEGIN" in rest or _is_begun(rest.rpartition(b"\n")[2]):
         raise PemSyntaxError(f"block {len(found) + 1} has a malformed BEGIN line")
     return found
 
@@ -64,6 +65,11 @@ def encode(label: str, der: bytes) -> bytes:
     lines = [body[i : i + 64] for i in range(0, len(body), 64)]
     name = label.encode("ascii")
     return b"\n".join([b"-----BEGIN %b-----" % name, *lines, b"-----END %b-----" % name, b""])
+
+
+def _is_begun(last_line: bytes) -> bool:
+    """Whether a text ends within the first characters of a BEGIN line: a half-written file."""
+    return bool(last_line) and b"-----BEGIN".startswith(last_line)
 
 
 def _decode(body: bytes, label: str, number: int) -> bytes:

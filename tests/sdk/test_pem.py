@@ -49,6 +49,8 @@ class TestBlocks:
             (BLOCK + BLOCK[:60], r"block 2 .* cut off"),
             (BLOCK + b"-----BEGIN CERT", "malformed BEGIN"),
             (BLOCK + b"-----BEGIN", "malformed BEGIN"),
+            (BLOCK + b"-----B", "malformed BEGIN"),
+            (BLOCK + b"-", "malformed BEGIN"),
             (b"-----BEGIN certificate-----\nAA==\n-----END certificate-----\n", "malformed BEGIN"),
             (BLOCK.replace(b"BEGIN CERTIFICATE-----", b"BEGIN CERTIFICATE---"), "malformed BEGIN"),
             (b"-----BEGIN X----- junk\nAA==\n-----END X-----\n" + BLOCK, "malformed BEGIN"),
