@@ -10,8 +10,8 @@ Rules:
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.expectation import ServiceName, expected_peer
@@ -25,6 +25,10 @@ __all__ = ("Servers", "expected_servers")
 
 _SCHEMES = ("https", "wss")
 _HTTPS_PORT = 443
+_MAX_PORT = 65535
+_host_and_port = re.compile(
+    r"(?:([\w.-]+)|\[([0-9a-f:.]+)\])(?::(\d{1,5}))?", re.A | re.I
+).fullmatch
 
 
 class Servers(Protocol):
@@ -120,13 +124,14 @@ def _origin(key: str) -> tuple[str, int | None]:
     """Parse `host`, `host:port`, `[v6]:port` or `https://host[:port]`; port None means any."""
     scheme, separator, rest = key.rpartition("://")
     refusal = ConfigurationError(f"expected host, host:port or https://host:port, got {key!r}")
-    try:
-        parts = urlsplit(f"//{rest}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise refusal from None
-    if not host or not host.isascii() or parts.netloc != rest or "@" in rest:
+    matched = _host_and_port(rest)
+    if matched is None:
         raise refusal
+    host, bracketed, port_text = matched.groups()
+    port = int(port_text) if port_text else None
+    if (bracketed and not _is_address(bracketed)) or (port is not None and port > _MAX_PORT):
+        raise refusal
+    host = host or bracketed
     if separator:
         _require_tls(scheme.lower())
         port = port or _HTTPS_PORT

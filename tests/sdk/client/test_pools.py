@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pool a request may use, and when a pool ends."""
+
+from __future__ import annotations
+
+import gc
+import time
+from datetime import timedelta
+
+import pytest
+
+from kubetls_sdk import SourceClosedError
+from kubetls_sdk.client._pools import Pools
+from kubetls_sdk.expectation import ServiceName
+from kubetls_sdk.testing import DevelopmentCA
+from kubetls_sdk.verification import VerifiedPeer
+
+CA = DevelopmentCA("example.org")
+A, B = ServiceName("a"), ServiceName("b")
+
+
+@pytest.fixture
+def source(kubetls_source):
+    return kubetls_source(ca=CA)
+
+
+@pytest.fixture
+def pools(source):
+    return Pools(source, lambda context: ("transport", context))
+
+
+def rotate(source):
+    source.replace(svid=CA.issue())
+
+
+def peer(**ttl):
+    svid = CA.issue(ttl=timedelta(**ttl))
+    return VerifiedPeer(svid.spiffe_id, svid.leaf, b"", svid.not_after)
+
+
+class TestStart:
+    def test_same_pool_again(self, pools):
+        """One expected identity and one generation share a pool."""
+        assert pools.start(A) is pools.start(A)
+
+    def test_expected_identity_is_the_key(self, pools):
+        """Another expected identity has another pool, with a context that expects it."""
+        first, second = pools.start(A), pools.start(B)
+        assert first is not second
+        assert [pool.transport[1].expect for pool in (first, second)] == [A, B]
+
+    def test_new_generation(self, pools, source):
+        """The first request after a rotation gets a new pool with the same context."""
+        old = pools.start(A)
+        rotate(source)
+        new = pools.start(A)
+        assert new is not old
+        assert new.transport[1] is old.transport[1]
+        assert new.snapshot is source.snapshot
+
+    def test_another_event_loop(self, pools):
+        """Connections of one event loop are not used in another."""
+        assert pools.start(A, loop="one") is not pools.start(A, loop="two")
+
+    def test_server_certificate_expired(self, pools, monkeypatch):
+        """A pool ends with the first certificate that expires in it."""
+        pool = pools.start(A)
+        pools.answer(pool, peer(hours=2))
+        pools.start(A)
+        pools.answer(pool, peer(hours=1))
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 3500)
+        assert pools.start(A) is pool
+        monkeypatch.setattr(time, "time", lambda: now + 3700)
+        assert pools.start(A) is not pool
+
+    def test_source_without_credentials(self, pools, source, monkeypatch):
+        """The source's own error comes through, and nothing counts as started."""
+
+        def closed(_):
+            raise SourceClosedError("closed")
+
+        monkeypatch.setattr(type(source), "snapshot", property(closed))
+        with pytest.raises(SourceClosedError):
+            pools.start(A)
+
+
+class TestTakeIdle:
+    def test_nothing_retired(self, pools):
+        """A current pool is left alone, busy or not."""
+        pool = pools.start(A)
+        pools.fail(pool)
+        pools.retire_older()
+        assert not pools.has_retired
+        assert pools.take_idle() == ([], [])
+
+    def test_retired_and_quiet(self, pools, source):
+        """A retired pool without requests is closed as a whole, once."""
+        pool = pools.start(A)
+        pools.fail(pool)
+        rotate(source)
+        pools.retire_older()
+        assert pools.has_retired
+        assert pools.take_idle() == ([], [pool])
+        assert pools.take_idle() == ([], [])
+        assert not pools.has_retired
+
+    def test_request_that_is_starting(self, pools, source):
+        """While a request looks for its connection, idle ones stay: one may be promised to it."""
+        pool = pools.start(A)
+        rotate(source)
+        pools.retire_older()
+        assert pools.take_idle() == ([], [])
+        pools.fail(pool)
+        assert pools.take_idle() == ([], [pool])
+
+    def test_response_that_is_being_read(self, pools, source):
+        """While a response is read, the idle connections close and its own stays."""
+        pool = pools.start(A)
+        pools.answer(pool, None)
+        rotate(source)
+        pools.retire_older()
+        assert pools.take_idle() == ([pool], [])
+        pools.finish(pool)
+        assert pools.take_idle() == ([], [pool])
+
+    def test_both(self, pools, source):
+        """One of each: nothing closes until the starting one has its connection."""
+        pool = pools.start(A)
+        pools.start(A)
+        pools.answer(pool, None)
+        rotate(source)
+        pools.retire_older()
+        assert pools.take_idle() == ([], [])
+        pools.answer(pool, None)
+        assert pools.take_idle() == ([pool], [])
+
+    def test_end_of_the_client(self, pools):
+        """At the end everything closes, whatever is in flight."""
+        pool = pools.start(A)
+        pools.retire_all()
+        assert pools.take_idle() == ([], [pool])
+
+
+class TestContexts:
+    def test_unused_ones_end(self, pools, source):
+        """A context that no request used for a generation is dropped, with its subscription."""
+        pools.fail(pools.start(A))
+        pools.fail(pools.start(B))
+        assert _subscriptions(source) == 2
+        rotate(source)
+        pools.retire_older()
+        pools.take_idle()
+        pools.start(A)
+        rotate(source)
+        pools.retire_older()
+        assert _subscriptions(source) == 1
+
+    def test_many_hosts(self, pools, source):
+        """A client that calls ever new hosts does not collect contexts over generations."""
+        for number in range(10):
+            pools.fail(pools.start(ServiceName(f"host-{number}")))
+            rotate(source)
+            pools.retire_older()
+            pools.take_idle()
+        assert _subscriptions(source) <= 2
+
+
+def _subscriptions(source):
+    gc.collect()
+    return len(source._subscribers._callbacks)
