@@ -64,14 +64,14 @@ class ExpiringCaller:
         self._wait(_OPENSSL_SECONDS)
         resumed = orders.observed(self._held.resumed())
         return [
-            Case("its certificate expires: on its kept-alive connection", _EXPIRED, kept),
-            Case("its certificate expires: resuming its TLS session", _EXPIRED, resumed),
+            Case("expires while connected: kept-alive connection", _EXPIRED, kept),
+            Case("expires while connected: TLS resumption", _EXPIRED, resumed),
         ]
 
     def control(self) -> Case:
         """Wait for the expiry and try to resume at a stock server."""
         self._wait(_OPENSSL_SECONDS)
-        return resumption_control(self._held)
+        return resumption_control("control: resumption after expiry", self._held)
 
     def close(self) -> None:
         """Let go of the connection."""

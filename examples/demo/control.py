@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Controls", "StockServer", "resumption_control", "stock_files")
 
-_CONTROL = "control: the same against stock uvicorn"
 _PATH = "/orders/probe"
 _RUNNING = r"running on https://127\.0\.0\.1:(\d+)"
 
@@ -65,7 +64,7 @@ class Controls:
     def forged(self) -> Case:
         """The partner's CA signs a name of ours: stock uvicorn trusts every CA for every name."""
         answer = StockCaller(self.port, self._domains.forged()).call(_PATH)
-        return Case(_CONTROL, "200", observed(answer, ""))
+        return Case("control: web's name, signed by the partner's CA", "200", observed(answer, ""))
 
     def removed_root(self) -> Case:
         """A root is removed from a server that reloads by the usual pattern."""
@@ -75,7 +74,7 @@ class Controls:
         self._ca.retire_root()
         self._reloading.write(stock_files(self._ca))
         try:
-            return resumption_control(held)
+            return resumption_control("control: resumption after removal", held)
         finally:
             held.close()
 
@@ -119,17 +118,18 @@ class StockServer:
         self._child.end()
 
 
-def resumption_control(held: HeldConnection) -> Case:
+def resumption_control(name: str, held: HeldConnection) -> Case:
     """Try to resume a session whose owner would be refused by now.
 
     Args:
+        name: Of the case.
         held: What a stock server gave it while it was right.
     """
-    expected = "200 on a resumed session, without it no answer"
+    expected = "200 if resumed, no answer if not"
     resumed = observed(held.resumed(), "")
     afresh = held.afresh()
     without = "no answer" if afresh.status is None else str(afresh.status)
-    return Case(_CONTROL, expected, f"{resumed}, without it {without}")
+    return Case(name, expected, f"{resumed}, {without} if not")
 
 
 def _plain(directory: Path) -> list[str]:

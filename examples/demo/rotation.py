@@ -53,7 +53,7 @@ class Rotation:
         self._screen = screen
         self._prober = StockCaller(orders.port, domains.valid())
         self.svid_seconds: list[float] = []
-        self.rotations_in_effect = 0
+        self.serials: list[int] = []
         self.probes = 0
         self.failed_probes: Counter[str] = Counter()
 
@@ -67,7 +67,7 @@ class Rotation:
             started_at = time.monotonic()
             self._domains.rotate_svids()
             self._see_svids()
-            self.rotations_in_effect += 1
+            self.serials.append(self._domains.serial("orders"))
             self._show(f"rotation {number} of {times}")
             time.sleep(max(0.0, started_at + _PERIOD_SECONDS - time.monotonic()))
 

@@ -13,14 +13,16 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
 
     from examples.demo.case import Case
 
 __all__ = ("PlainScreen", "RichScreen", "Screen", "screen")
 
 _PLAIN_SECONDS = 2.0
-_COLUMNS = ("", "who does what", "expected", "observed on the wire and in the server's log")
+_COLUMNS = ("", "who does what", "outcome, by the wire and the server's log")
 
 
 class Screen(Protocol):
@@ -36,6 +38,10 @@ class Screen(Protocol):
 
     def table(self, title: str, cases: Sequence[Case]) -> None:
         """Show what came of some cases."""
+        ...
+
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+        """Show what was measured."""
         ...
 
     def verdict(self, text: str, *, is_ok: bool) -> None:
@@ -62,12 +68,17 @@ class PlainScreen:
 
     def table(self, title: str, cases: Sequence[Case]) -> None:
         """Print aligned columns."""
-        rows = [_COLUMNS, *(_row(case) for case in cases)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
+        self._rows(title, [_COLUMNS, *(("ok" if c.is_ok else "NO", *_cells(c)) for c in cases)])
+
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+        """Print aligned columns."""
+        self._rows(title, [("", *fact) for fact in facts.items()])
+
+    def _rows(self, title: str, rows: Sequence[tuple[str, str, str]]) -> None:
+        width = max(len(name) for _, name, _ in rows)
         print(f"\n{title}")
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            print("  ".join((*cells, row[-1])).rstrip())
+        for mark, name, outcome in rows:
+            print(f"  {mark:<3} {name:<{width}}  {outcome}".rstrip())
         print(flush=True)
 
     def verdict(self, text: str, *, is_ok: bool) -> None:
@@ -86,33 +97,48 @@ class RichScreen:
 
     def step(self, text: str) -> None:
         """Print a line, and go on with a spinner."""
-        self._console.print(f"[bold cyan]▸[/] {text}")
-        self._status.update(text)
+        self._console.print(f"[bold cyan]▸[/] {_plain(text)}")
+        self._status.update(_plain(text))
         self._status.start()
 
     def progress(self, text: str) -> None:
         """Change the text beside the spinner."""
-        self._status.update(text)
+        self._status.update(_plain(text))
 
     def table(self, title: str, cases: Sequence[Case]) -> None:
         """Draw a table, wrong outcomes in red."""
-        from rich.table import Table
-
-        self._status.stop()
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = self._table(title)
         for column in _COLUMNS:
             table.add_column(column, overflow="fold")
         for case in cases:
-            mark, *cells = _row(case)
-            mark = "[green]✓[/]" if case.is_ok else "[bold red]✗[/]"
-            table.add_row(mark, *cells, style="" if case.is_ok else "red")
+            mark = "[green]✓[/]" if case.is_ok else "[bold]✗[/]"
+            table.add_row(mark, *map(_plain, _cells(case)), style="" if case.is_ok else "red")
         self._console.print(table)
+
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+        """Draw a table."""
+        table = self._table(title, show_header=False)
+        for name, value in facts.items():
+            table.add_row(_plain(name), _plain(value))
+        self._console.print(table)
+
+    def _table(self, title: str, *, show_header: bool = True) -> Table:
+        from rich import box, table
+
+        self._status.stop()
+        return table.Table(
+            title=f"\n{title}",
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            show_header=show_header,
+        )
 
     def verdict(self, text: str, *, is_ok: bool) -> None:
         """Print the last lines."""
         self._status.stop()
         colour, word = ("green", "OK") if is_ok else ("red", "FAILED")
-        self._console.print(f"[bold {colour}]{word}[/]: {text}")
+        self._console.print(f"[bold {colour}]{word}[/]: {_plain(text)}")
 
 
 def screen() -> Screen:
@@ -125,5 +151,11 @@ def screen() -> Screen:
         return PlainScreen()
 
 
-def _row(case: Case) -> tuple[str, str, str, str]:
-    return ("ok" if case.is_ok else "NO", case.name, case.expected, case.observed)
+def _cells(case: Case) -> tuple[str, str]:
+    wrong = "" if case.is_ok else f"; expected: {case.expected}"
+    return case.name, f"{case.observed}{wrong}"
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing is a mark for rich."""
+    return text.replace("[", r"\[")

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import re
+import socket
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from examples.demo.child import Child, until
+from examples.demo.child import Child, DemoError, until
 from examples.demo.verdict import observed
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ("OrdersServer",)
 
-_RUNNING = r"running on https?://127\.0\.0\.1:(\d+)"
+_RUNNING = r"running on https://127\.0\.0\.1:(\d+)"
 _POLICY = Path(__file__).with_name("policy.yaml")
 _LOG_SECONDS = 3.0
 _OK = 200
@@ -45,8 +46,16 @@ class OrdersServer:
 
     @cached_property
     def port(self) -> int:
-        """Where it listens; waits until it does."""
-        return int(self._child.wait_for(_RUNNING)[1])
+        """Where it listens; waits until it does.
+
+        Raises:
+            DemoError: It does not.
+        """
+        port = int(self._child.wait_for(_RUNNING)[1])
+        self._child.wait_for("startup complete")
+        if not until(lambda: _is_open(port), _LOG_SECONDS):
+            raise DemoError(f"orders does not listen on port {port}; see {self._child.log}")
+        return port
 
     @property
     def url(self) -> str:
@@ -80,6 +89,10 @@ class OrdersServer:
         pattern = rf"refused request of \S+ \({re.escape(spiffe_id)}\)(.*)"
         return self._last(pattern, is_awaited=True)
 
+    def has_loaded(self, serial: int) -> bool:
+        """Whether the log says that a certificate of ours came into force."""
+        return bool(self._last(rf"(serial={serial:x})\b", is_awaited=True))
+
     def count(self, method: str, path: str, status: str) -> int:
         """How often the log has an answer; `path` and `status` are patterns."""
         return len(re.findall(rf'"{method} {path} HTTP/1\.1" {status}', self._child.text()))
@@ -90,3 +103,11 @@ class OrdersServer:
 
         found = until(look, _LOG_SECONDS if is_awaited else 0.0)
         return found[-1] if found else ""
+
+
+def _is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

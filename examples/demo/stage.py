@@ -71,9 +71,7 @@ def stage(settings: Settings, screen: Screen) -> Iterator[Stage]:
         DemoError: A process does not start.
     """
     with ExitStack() as stack:
-        screen.step(
-            "Issuing volumes: web, orders, billing (example.org), partner (partner.example)"
-        )
+        screen.step("Issuing two trust domains and their volumes: web, orders, billing; a partner")
         keys = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kubetls-demo-")))
         domains = Domains(keys)
         screen.step("Starting orders under `kubetls serve`, and stock uvicorn for the controls")

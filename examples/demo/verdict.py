@@ -35,7 +35,7 @@ def observed(answer: Answer, log: str) -> str:
         answer: What its sender saw.
         log: The reason for which the server's log refuses this connection; empty when it does not.
     """
-    resumed = " on a resumed session" if answer.is_resumed else ""
+    resumed = " if resumed" if answer.is_resumed else ""
     if answer.status in (None, _UNAUTHENTICATED):  # a connection ends with its 401
         return f"refused: {_words(log)}{resumed}"
     if answer.status == _DENIED:

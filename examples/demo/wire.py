@@ -141,8 +141,10 @@ class StockCaller:
         Raises:
             Refusal: The server ended the handshake.
         """
-        plain = socket.create_connection(self._address, timeout=_TIMEOUT_SECONDS)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            plain = socket.create_connection(self._address, timeout=_TIMEOUT_SECONDS)
+        except OSError as err:
+            raise Refusal(Answer(0, detail=_reason(err))) from err
         port = plain.getsockname()[1]
         try:
             tls = self._context.wrap_socket(plain, server_hostname="orders", session=session)
