@@ -50,6 +50,8 @@ def parse_condition(text: str) -> Condition:
     if len(text) > _MAX_LENGTH:
         raise ConfigurationError(f"expected a condition of at most {_MAX_LENGTH} characters")
     text = text.strip()
+    if not text.isprintable():
+        raise ConfigurationError(f"expected printable characters in a condition, got {text!r}")
     name = _ATTRIBUTE.match(text)
     sign = _OPERATOR.match(text, name.end()) if name else None
     if name is None or sign is None:

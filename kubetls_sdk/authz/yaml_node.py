@@ -103,6 +103,15 @@ class YamlReader:
             raise self.error("expected a policy document, got an empty file")
         self.advance()
 
+    def next_document(self) -> bool:
+        """Leave a document; enter the next one when there is one."""
+        self.advance()
+        if isinstance(self._event, yaml.StreamEndEvent):
+            return False
+        self._anchors = {}
+        self.advance()
+        return True
+
     def finish(self) -> None:
         """Make sure that nothing follows the document."""
         self.advance()

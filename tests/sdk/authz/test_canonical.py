@@ -96,7 +96,7 @@ class TestRefusal:
         assert refusal(method, "/a", b"/a") is None
 
     def test_refuses_two_hosts(self):
-        """httptools passes two Host fields on; which one a router takes is anyone's guess."""
+        """Some servers pass both on; which one a router takes is anybody's guess."""
         assert refusal("GET", "/a", b"/a", 2) == "more than one Host"
 
     def test_accepts_no_host(self):

@@ -195,9 +195,7 @@ class TestMeaning:
     def test_one_value_is_a_list_of_one(self):
         """`methods: GET` and `methods: [GET]` are the same."""
         one = parse(allowing(f"{FROM}, to: {{methods: GET, paths: /a}}"))
-        other = parse(
-            allowing(f"from: [{{namespace: [shop]}}], to: [{{methods: [GET], paths: [/a]}}]")
-        )
+        other = parse(allowing("from: [{namespace: [shop]}], to: [{methods: [GET], paths: [/a]}]"))
         assert one.policies[0].rules[0].identities == other.policies[0].rules[0].identities
         assert one.policies[0].rules[0].operations == other.policies[0].rules[0].operations
 

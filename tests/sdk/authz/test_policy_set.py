@@ -126,7 +126,8 @@ class TestDeny:
         """No certificate, no namespace, another domain's namespace of that name: all denied."""
         policies = parse(
             rules(
-                allow="- {name: r, from: [{trustDomain: '*'}, {anonymous: true}], to: {paths: /**}}",
+                allow="- {name: r, from: [{trustDomain: '*'}, {anonymous: true}], "
+                "to: {paths: /**}}",
                 deny="- {name: d, from: {notNamespace: shop}}",
             )
         )
@@ -207,7 +208,9 @@ class TestOperations:
             pytest.param("{methods: GET, paths: /a}", {"GET /a", "HEAD /a"}, id="get-covers-head"),
             pytest.param("{methods: HEAD, paths: /a}", {"HEAD /a"}, id="head-alone"),
             pytest.param("{paths: /a}", {"GET /a", "HEAD /a", "POST /a"}, id="any-http-method"),
-            pytest.param("{methods: POST}", {"POST /a", "POST /a/b", "POST /s.V1/Get"}, id="any-path"),
+            pytest.param(
+                "{methods: POST}", {"POST /a", "POST /a/b", "POST /s.V1/Get"}, id="any-path"
+            ),
             pytest.param(
                 "{methods: GET, paths: '/a/{x}'}", {"GET /a/b", "GET /a/*"}, id="one-segment"
             ),
