@@ -119,6 +119,19 @@ class TestServiceName:
         with pytest.raises(ConfigurationError):
             ServiceName(name)
 
+    def test_says_what_it_wants(self) -> None:
+        """In words, for the error."""
+        assert str(ServiceName("a.svc")) == "a certificate of our own trust domain for 'a.svc'"
+
+
+class TestAnyTrusted:
+    """Anyone in our bundles: for servers, where a policy decides next."""
+
+    def test_is_met_by_every_verified_peer(self) -> None:
+        """A partner too, and it says so."""
+        assert AnyTrusted().is_met_by(peer_of("partner.example"), own=OWN)
+        assert str(AnyTrusted()) == "any verified workload"
+
 
 class TestAnyMember:
     """Anyone of one trust domain, written out."""

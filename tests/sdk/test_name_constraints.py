@@ -226,6 +226,20 @@ class TestSubject:
         excluded = x509.NameConstraints(None, [MAIL("evil.test")])
         assert not _passes(plan_with(excluded, subject=subject))
 
+    def test_mailbox_of_another_string_type_is_refused(self) -> None:
+        """OpenSSL compares an IA5String only; UTF-8 may hide another spelling."""
+        utf8 = x509.name._ASN1Type.UTF8String
+        attribute = x509.NameAttribute(NameOID.EMAIL_ADDRESS, "u@a.svc", utf8)
+        plan = plan_with(name_constraints(permitted_dns=["a.svc"]), subject=x509.Name([attribute]))
+        with pytest.raises(PathError, match="has a malformed name"):
+            check_names(path_of(plan))
+
+    def test_common_name_with_nul_is_refused(self) -> None:
+        """What stands behind a NUL is seen by some readers and not by others."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "evil.test\0.a.svc")])
+        with pytest.raises(PathError, match="common name with NUL"):
+            check_names(path_of(plan_with(name_constraints(excluded_dns=["x"]), subject=subject)))
+
 
 class TestWrittenForm:
     """What the parser would drop is not overlooked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -266,6 +267,20 @@ class TestReason:
         built, other = build(plan_of(intermediates=2)), build(plan_of(intermediates=0))
         with pytest.raises(PathError, match=r"no authority of the bundle issued .*rank 1"):
             find_path(built.leaf, built.intermediates, [other.leaf], now=NOW)
+
+    @pytest.mark.parametrize("number", [0, 1, 2], ids=["anchor", "CA", "leaf"])
+    def test_covers_a_name_that_cannot_be_read(self, number: int) -> None:
+        """A subject that is not UTF-8 refuses its certificate, wherever it stands."""
+        plan = plan_of()
+        value = (
+            plan.certificates[number]
+            .name.rdns[-1]
+            .get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0]
+            .value.encode()
+        )
+        for each in plan.certificates[number : number + 2]:
+            each.edit = lambda tbs: tbs.replace(value, b"\xff" * len(value))
+        assert re.search("malformed|no authority of the bundle issued", build(plan).refusal())
 
     def test_is_short_whatever_the_certificate_says(self) -> None:
         """A peer cannot flood a log with its subject."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 import copy
 import pickle
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -20,9 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
 from kubetls_sdk import SvidError, X509Svid, _pem
 from kubetls_sdk.svid import MAX_CHAIN
 from kubetls_sdk.testing import FAULTS, KEY_TYPES, DevelopmentCA
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 IN_THE_LEAF = sorted(
     set(FAULTS)
@@ -188,6 +185,15 @@ class TestConsistency:
         for chain in ((), (*longest.chain, ca.authority)):
             with pytest.raises(SvidError, match="expected 1 to 10 certificates"):
                 X509Svid(chain, longest.private_key)
+
+    def test_refuses_a_leaf_whose_key_cannot_be_read(self, svid) -> None:
+        """An unknown curve is an error of the SVID."""
+        der = svid.leaf.public_bytes(Encoding.DER)
+        p256 = bytes.fromhex("06082a8648ce3d030107")
+        unknown = bytes.fromhex("06082a8648ce3d03017f")
+        leaf = x509.load_der_x509_certificate(der.replace(p256, unknown, 1))
+        with pytest.raises(SvidError, match="unusable public key"):
+            X509Svid((leaf,), svid.private_key)
 
     @pytest.mark.parametrize("fault", IN_THE_LEAF)
     def test_refuses_a_leaf_outside_the_profile(self, ca, fault: str) -> None:
