@@ -27,7 +27,6 @@ __all__ = ("Child", "DemoError", "end_children", "until")
 
 _T = TypeVar("_T")
 _START_SECONDS = 20.0
-_END_SECONDS = 8.0
 _LAST_LINES = 12
 _started: list[Child] = []
 
@@ -60,6 +59,7 @@ class Child:
         command: Program and arguments.
         log: The file for everything it prints.
         environment: Variables beside our own ones.
+        end_seconds: How long it may take to end when it is asked to.
     """
 
     def __init__(
@@ -69,8 +69,10 @@ class Child:
         *,
         log: Path,
         environment: Mapping[str, str] | None = None,
+        end_seconds: float = 8.0,
     ) -> None:
         self.name = name
+        self._end_seconds = end_seconds
         self.log = log
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         try:
@@ -144,7 +146,7 @@ class Child:
             return
         self.interrupt()
         try:
-            self._process.wait(_END_SECONDS)
+            self._process.wait(self._end_seconds)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

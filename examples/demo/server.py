@@ -102,7 +102,7 @@ class OrdersServer:
             return re.findall(pattern, self._child.text())
 
         found = until(look, _LOG_SECONDS if is_awaited else 0.0)
-        return found[-1] if found else ""
+        return found[-1].lstrip(": ") if found else ""
 
 
 def _is_open(port: int) -> bool:
