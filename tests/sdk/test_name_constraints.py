@@ -193,6 +193,15 @@ class TestReach:
         with pytest.raises(PathError, match="excludes 'evil"):
             check_names(path_of(plan))
 
+    def test_binds_a_leaf_that_bears_the_name_of_its_issuer(self) -> None:
+        """A leaf does not slip through by calling itself as its CA does."""
+        plan = plans.straight_plan(random.Random(1), 0)  # noqa: S311
+        plan.leaf.name = plan.certificates[0].name
+        plan.leaf.put(x509.SubjectAlternativeName([DNS("evil.test")]))
+        plan.certificates[0].put(name_constraints(excluded_dns=["evil.test"]))
+        with pytest.raises(PathError, match="excludes 'evil"):
+            check_names(path_of(plan))
+
     def test_does_not_bind_its_own_bearer(self) -> None:
         """A CA is not bound by its own constraints."""
         plan = plans.straight_plan(random.Random(1), 1)  # noqa: S311

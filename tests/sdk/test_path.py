@@ -211,6 +211,12 @@ def _unknown_critical(number: int) -> Callable[[plans.Plan], None]:
     return mutate
 
 
+def _proxy(plan: plans.Plan) -> None:
+    value = bytes.fromhex("300c300a06082b06010505071501")
+    oid = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
+    plan.leaf.put(x509.UnrecognizedExtension(oid, value), critical=False)
+
+
 def _weak_rsa(number: int) -> Callable[[plans.Plan], None]:
     def mutate(plan: plans.Plan) -> None:
         plan.rekey(number, plans.key_of("rsa1024", seeded(1)))
@@ -240,6 +246,7 @@ REFUSALS = [
     pytest.param(_unknown_critical(0), "rank 0.* critical extension 1.2.3", id="unknown, anchor"),
     pytest.param(_unknown_critical(1), "rank 1.* critical extension 1.2.3", id="unknown, CA"),
     pytest.param(_unknown_critical(2), "web.* critical extension 1.2.3", id="unknown, leaf"),
+    pytest.param(_proxy, "web.* unsupported extension 1.3.6.1.5.5.7.1.14", id="proxy certificate"),
     pytest.param(_weak_rsa(0), "rank 0.* weak RSA key of 1024 bits", id="RSA-1024 anchor"),
     pytest.param(_weak_rsa(1), "rank 1.* weak RSA key of 1024 bits", id="RSA-1024 CA"),
     pytest.param(_weak_rsa(2), "web.* weak RSA key of 1024 bits", id="RSA-1024 leaf"),
