@@ -15,17 +15,16 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from kubetls_sdk import audit, metrics
-from kubetls_sdk.authz.canonical import refusal as canonical_refusal
+from kubetls_sdk.authz import WEBSOCKET, refusal
 from kubetls_sdk.exceptions import ConfigurationError
-from kubetls_sdk.server.authorizer import current_policy
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection
-from kubetls_sdk.server.granian import is_granian, refuse
-from kubetls_sdk.server.identity_headers import MARKS, without_identity
+from kubetls_sdk.server.granian import is_granian, refuse_granian
+from kubetls_sdk.server.identity_headers import inspect_headers
 from kubetls_sdk.server.presented import PresentedChains
-from kubetls_sdk.server.refusal import Refusal, audit_decision
-from kubetls_sdk.server.scope_details import ScopeDetails
+from kubetls_sdk.server.record import is_recorded, record_request
+from kubetls_sdk.server.refusal import Refusal
+from kubetls_sdk.server.verdicts import Verdicts
 from kubetls_sdk.server.websocket import WebSocketSession
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ("KubeTLSMiddleware",)
 
-WEBSOCKET = "websocket"
+_NOTHING: dict[str, Any] = {}
 
 
 class KubeTLSMiddleware:
@@ -66,7 +65,7 @@ class KubeTLSMiddleware:
         anonymous_paths: Iterable[str] = (),
     ) -> None:
         self.app = app
-        self._decide = current_policy(policy)
+        self._verdicts = Verdicts(policy)
         self._optional = optional
         self._anonymous_paths = frozenset(anonymous_paths)
         self._presented = PresentedChains(source)
@@ -76,7 +75,7 @@ class KubeTLSMiddleware:
                 " certificate before there is a path; use a probe listener"
             )
         for path in self._anonymous_paths:
-            if canonical_refusal("GET", path, path.encode()) is not None:
+            if refusal("GET", path, path.encode()) is not None:
                 raise ConfigurationError(f"expected an exact path, got {path!r}")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -94,7 +93,7 @@ class KubeTLSMiddleware:
             await self._serve_websocket(scope, receive, send)
         elif kind == "lifespan":
             if is_granian(receive):
-                refuse()
+                refuse_granian()
             await self.app(scope, receive, send)
         else:
             raise ConfigurationError(f"expected http, websocket or lifespan, got {kind!r}")
@@ -114,8 +113,7 @@ class KubeTLSMiddleware:
 
     def _refusal(self, scope: Any, method: str) -> Refusal | None:
         """Judge a request; when nothing is refused, the scope knows the caller."""
-        extensions = scope.get("extensions")
-        connection = None if extensions is None else extensions.get(EXTENSION)
+        connection = (scope.get("extensions") or _NOTHING).get(EXTENSION)
         if type(connection) is not PeerConnection:
             connection = self._presented.connection(scope)
             if isinstance(connection, Refusal):
@@ -123,38 +121,27 @@ class KubeTLSMiddleware:
         reason = connection.refusal(time())
         if reason is not None:
             return Refusal.unauthenticated(connection, reason, scope, ends=True)
-        host_count = self._strip(scope)
-        path = scope["path"]
-        reason = canonical_refusal(method, path, scope.get("raw_path"), host_count)
-        if reason is not None:
-            return Refusal.malformed(connection, reason, scope)
-        scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
-        return self._authorize(connection, method, path, scope)
-
-    def _authorize(
-        self, connection: PeerConnection, method: str, path: str, scope: Any
-    ) -> Refusal | None:
-        spiffe_id = connection.spiffe_id
-        if spiffe_id is None and not self._optional:
+        if connection.spiffe_id is None and not self._optional:
             return Refusal.unauthenticated(connection, "it presented no certificate", scope)
-        if path in self._anonymous_paths and method in ("GET", "HEAD"):
-            return None
-        decision = self._decide(spiffe_id, method, path, ScopeDetails(scope))
-        if not decision.allowed:
-            return Refusal.denied(connection, decision, scope)
-        if audit.is_enabled():
-            audit_decision(connection, decision, scope)
-        if metrics.is_enabled():
-            Refusal.count(decision)
-        return None
+        scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
+        hosts = inspect_headers(scope)
+        if hosts == 1 and not is_recorded():
+            path, raw_path = scope["path"], scope.get("raw_path")
+            if self._verdicts.has_allowed(connection, method, path, raw_path):
+                return None
+        return self._ask(connection, method, scope, hosts)
 
-    @staticmethod
-    def _strip(scope: Any) -> int:
-        """Remove identity headers from outside; return the number of `Host` fields."""
-        names = [header[0] for header in scope["headers"]]
-        joined = b"\n".join(names)
-        for mark in MARKS:
-            if mark in joined:
-                scope["headers"] = without_identity(scope["headers"])
-                break
-        return names.count(b"host")
+    def _ask(
+        self, connection: PeerConnection, method: str, scope: Any, host_count: int
+    ) -> Refusal | None:
+        path = scope["path"]
+        if path in self._anonymous_paths and method in ("GET", "HEAD"):
+            raw_path = scope.get("raw_path")
+            malformed = refusal(method, path, raw_path, host_count)
+            return Refusal.malformed(connection, malformed, scope) if malformed else None
+        decision = self._verdicts.decide(connection, method, scope, host_count)
+        if isinstance(decision, str):
+            return Refusal.malformed(connection, decision, scope)
+        if is_recorded():
+            record_request(connection, decision, method, path)
+        return None if decision.allowed else Refusal.denied(connection, decision, scope)

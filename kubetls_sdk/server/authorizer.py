@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kubetls_sdk.authz.decision import Decision, Kind
-from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kubetls_sdk.authz.details import Details
     from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("AnyCaller", "AnyVerified", "Authorizer", "current_policy")
+__all__ = ("AnyCaller", "AnyVerified", "Authorizer")
 
 _ALLOWED = Decision(True, Kind.ALLOWED, "every verified workload is allowed", rule="any-verified")
 _ALLOWED_ALL = Decision(True, Kind.ALLOWED, "every caller is allowed", rule="any-caller")
@@ -54,21 +51,3 @@ class AnyCaller:
         """Allow."""
         del caller, method, path, details
         return _ALLOWED_ALL
-
-
-def current_policy(policy: Any) -> Callable[..., Decision]:
-    """Get the function that decides; a holder of a policy is asked for its current one each time.
-
-    Raises:
-        ConfigurationError: Neither an authorizer nor a holder of one.
-    """
-    if hasattr(policy, "current"):
-
-        def decide(*request: Any) -> Decision:
-            decision: Decision = policy.current.decide(*request)
-            return decision
-
-        return decide
-    if isinstance(policy, Authorizer):
-        return policy.decide
-    raise ConfigurationError(f"expected a policy, got {policy!r}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime
+from sys import intern
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class PeerConnection:
 
     Attributes:
         caller: The peer, as applications see it.
+        spiffe_id: Of the peer; None for an anonymous client.
+        identity: The same as text, one object for all connections of a peer.
         end: Called with a reason when the peer is not trusted any more; set by the server.
         websockets: How to close each open WebSocket of this connection.
     """
@@ -62,6 +65,7 @@ class PeerConnection:
         "address",
         "caller",
         "end",
+        "identity",
         "peer",
         "spiffe_id",
         "websockets",
@@ -77,6 +81,7 @@ class PeerConnection:
         self.peer = peer
         self.caller = Caller.of(peer)
         self.spiffe_id = self.caller.spiffe_id
+        self.identity = None if peer is None else intern(str(peer.spiffe_id))
         self.address = address
         self.end: Callable[[str], None] | None = None
         self.websockets: set[Callable[[str], None]] = set()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from kubetls_sdk.exceptions import ConfigurationError
 
-__all__ = ("is_granian", "refuse", "serve")
+__all__ = ("is_granian", "refuse_granian", "serve")
 
 
 def is_granian(receive: Any) -> bool:
@@ -21,7 +21,7 @@ def is_granian(receive: Any) -> bool:
     return type(owner).__module__.partition(".")[0] in ("granian", "_granian")
 
 
-def refuse() -> NoReturn:
+def refuse_granian() -> NoReturn:
     """Refuse to run under granian.
 
     Raises:
@@ -40,4 +40,4 @@ def serve(*args: Any, **options: Any) -> NoReturn:
         ConfigurationError: Always.
     """
     del args, options
-    refuse()
+    refuse_granian()

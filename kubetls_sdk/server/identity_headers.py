@@ -7,18 +7,20 @@ Spec: Envoy `x-forwarded-client-cert`; RFC 9440 (`client-cert`); GHSA advisories
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("MARKS", "without_identity")
+__all__ = ("HARMLESS", "inspect_headers", "without_identity")
 
-MARKS = (b"cert", b"spiffe", b"ssl-client", b"caller", b"mtls", b"_")
-"""A header name that holds none of these is no identity header: the quick look of each request.
+_MAX_HARMLESS = 1024
 
-The underscore is among them because frameworks that make `HTTP_X_...` names of headers, as WSGI
-does, cannot tell `x_client_cert` from `x-client-cert`."""
+HARMLESS: set[bytes] = {b"accept", b"accept-encoding", b"connection", b"user-agent"}
+"""Names that were found to claim nothing: the quick look of each request. Grows up to a bound.
+
+`host` is not among them: whoever looks has to count those.
+"""
 
 _IDENTITY = re.compile(
     rb"(?:x-)?(?:"
@@ -30,10 +32,35 @@ _IDENTITY = re.compile(
 )
 
 
+def inspect_headers(scope: Any) -> int:
+    """Remove the header fields that claim an identity; return how many `Host` fields there are."""
+    hosts = 0
+    is_suspicious = False
+    for name, _ in scope["headers"]:
+        if name not in HARMLESS:
+            if name == b"host":
+                hosts += 1
+            else:
+                is_suspicious = True
+    if is_suspicious:
+        scope["headers"] = without_identity(scope["headers"])
+    return hosts
+
+
 def without_identity(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the header fields without those that claim an identity, in any spelling."""
-    return [
-        (name, value)
-        for name, value in headers
-        if not _IDENTITY.fullmatch(bytes(name).lower().replace(b"_", b"-"))
-    ]
+    """Return the header fields without those that claim an identity, in any spelling.
+
+    Frameworks that make `HTTP_X_...` names of headers, as WSGI does, cannot tell `x_client_cert`
+    from `x-client-cert`, so neither can this.
+    """
+    return [(name, value) for name, value in headers if not _claims_identity(name)]
+
+
+def _claims_identity(name: bytes) -> bool:
+    if name in HARMLESS:
+        return False
+    if _IDENTITY.fullmatch(bytes(name).lower().replace(b"_", b"-")):
+        return True
+    if len(HARMLESS) < _MAX_HARMLESS and len(name) <= 64 and name != b"host":
+        HARMLESS.add(bytes(name))
+    return False

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kubetls_sdk import audit, metrics
+from kubetls_sdk import audit
 from kubetls_sdk.server.refusal_log import log_refusal
 from kubetls_sdk.server.sweeper import end_connection
 
@@ -66,20 +66,10 @@ class Refusal:
     @classmethod
     def denied(cls, connection: PeerConnection, decision: Decision, scope: Any) -> Refusal:
         """403: the policy says no."""
-        cls.count(decision)
         audit_decision(connection, decision, scope)
         rule = f" by rule {decision.rule!r}" if decision.rule else ""
         _log(connection, f"policy {decision.kind}{rule}: {decision.reason}", scope)
         return cls(403)
-
-    @staticmethod
-    def count(decision: Decision) -> None:
-        """Count a decision in the metrics."""
-        verdict = "allowed" if decision.allowed else "denied"
-        metrics.increment(metrics.REQUESTS, decision=verdict, rule=decision.rule or "")
-        if decision.shadow is not None and not decision.shadow.allowed:
-            rule = decision.shadow.rule or ""
-            metrics.increment(metrics.REQUESTS, decision="shadow-denied", rule=rule)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Send the answer, and end the connection where that is due."""

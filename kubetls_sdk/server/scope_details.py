@@ -13,16 +13,25 @@ __all__ = ("ScopeDetails",)
 
 
 class ScopeDetails:
-    """Implements `kubetls_sdk.authz.details.Details`.
+    """Implements `kubetls_sdk.authz.Details`.
 
     Args:
         scope: Of an `http` or `websocket` connection.
+
+    Attributes:
+        is_touched: Whether anything was read.
     """
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_unread", "is_touched")
 
     def __init__(self, scope: Any) -> None:
-        self._scope = scope
+        self._unread = scope
+        self.is_touched = False
+
+    @property
+    def _scope(self) -> Any:
+        self.is_touched = True
+        return self._unread
 
     @property
     def host(self) -> str | None:
@@ -54,14 +63,17 @@ class ScopeDetails:
     @property
     def user(self) -> Mapping[str, object] | None:
         """The claims of the end user; none of them is verified here."""
+        self.is_touched = True
         return None
 
     @property
     def resource(self) -> Mapping[str, object] | None:
         """Nothing: this is about the request."""
+        self.is_touched = True
         return None
 
     @property
     def now(self) -> datetime:
         """The time of the question."""
+        self.is_touched = True
         return datetime.now(UTC)
