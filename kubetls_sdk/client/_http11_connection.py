@@ -19,13 +19,14 @@ from kubetls_sdk.client._http11_request import CHUNKED, RequestHeadError
 from kubetls_sdk.client._http11_response import DISCONNECTED, ResponseError, ResponseReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, AsyncIterator
 
     from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("Connection", "Key", "WriteTimeoutError")
 
 _HIGH_WATER_BYTES = 256 * 1024
+_SLICE_BYTES = 64 * 1024
 
 
 class WriteTimeoutError(TimeoutError):
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is complete and the server is who it has to be."""
         self.transport = transport
+        self.transport.set_write_buffer_limits(high=_SLICE_BYTES)
         peer = transport.get_extra_info("ssl_object").verified_peer
         self.peer = peer
         self._expires_at = peer.expires_at.timestamp()
@@ -126,22 +128,19 @@ class Connection(asyncio.Protocol):
             WriteTimeoutError: The server takes nothing.
         """
         reader = self._reader = ResponseReader(is_head_only=head.startswith(b"HEAD "))
-        if isinstance(body, bytes):
+        if isinstance(body, bytes) and len(body) <= _SLICE_BYTES:
             _check_length(len(body), length)
             self.transport.write(head + body)
-            if self._writable is not None:
-                await self._drain(seconds)
             return
         self.transport.write(head)
         sent = 0
-        async for part in body:
+        async for part in _slices(body):
             if reader.status or self._is_lost:
                 self._give_up_after_this()
                 return
             sent += len(part)
-            if part:
-                _check_length(sent, length, is_end=False)
-                self.transport.write(_chunk(part) if length == CHUNKED else part)
+            _check_length(sent, length, is_end=False)
+            self.transport.write(_chunk(part) if length == CHUNKED else part)
             if self._writable is not None:
                 await self._drain(seconds)
         _check_length(sent, length)
@@ -230,6 +229,17 @@ class Connection(asyncio.Protocol):
 def _expire(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())
+
+
+async def _slices(body: AsyncIterable[bytes] | bytes) -> AsyncIterator[bytes]:
+    """Cut a body so small that the transport's buffer tells when the server does not keep up."""
+    if isinstance(body, bytes):
+        for start in range(0, len(body), _SLICE_BYTES):
+            yield body[start : start + _SLICE_BYTES]
+        return
+    async for part in body:
+        for start in range(0, len(part), _SLICE_BYTES):
+            yield part[start : start + _SLICE_BYTES]
 
 
 def _chunk(part: bytes) -> bytes:

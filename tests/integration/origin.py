@@ -85,6 +85,8 @@ class Origin:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(5):  # let the transports tell their sockets
+            await asyncio.sleep(0)
 
     def _accept(self):
         self.connections += 1
