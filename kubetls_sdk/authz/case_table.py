@@ -20,6 +20,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from kubetls_sdk.authz.explanation import explain
 from kubetls_sdk.authz.fields import Fields
 from kubetls_sdk.authz.recorded import RecordedRequest
@@ -91,9 +93,12 @@ def parse_cases(text: str, *, file: str) -> tuple[Case, ...]:
         PolicyError: Not a case table; `.file` and `.line` say where.
     """
     reader = YamlReader(text, file=file)
-    reader.start()
-    root = Fields(reader.node(), file=file, known=frozenset({"version", "cases"}))
-    reader.finish()
+    try:
+        reader.start()
+        root = Fields(reader.node(), file=file, known=frozenset({"version", "cases"}))
+        reader.finish()
+    except yaml.YAMLError as err:
+        raise reader.broken(err) from None
     if root.text("version") != "1":
         raise root.error("expected version 1", root.line_of("version"))
     cases = tuple(_case(node, file) for node in root.nodes("cases"))

@@ -25,6 +25,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import yaml
+
 from kubetls_sdk.authz.contradiction import check_satisfiable
 from kubetls_sdk.authz.expression import parse_condition
 from kubetls_sdk.authz.fields import Fields
@@ -64,6 +66,15 @@ def parse_document(
         PolicyError: Not a valid policy file.
     """
     reader = YamlReader(text, file=file)
+    try:
+        return _document(reader, trust_domain, pause)
+    except yaml.YAMLError as err:
+        raise reader.broken(err) from None
+
+
+def _document(
+    reader: YamlReader, own: TrustDomain, pause: Callable[[], None]
+) -> tuple[Policy, ...]:
     reader.start()
     policies: list[Policy] = []
     version = False
@@ -72,7 +83,7 @@ def parse_document(
             _check_version(reader)
             version = True
         elif key == "policies":
-            policies += [_policy(reader, trust_domain, pause) for _ in reader.items()]
+            policies += [_policy(reader, own, pause) for _ in reader.items()]
         else:
             raise _unknown(reader, key, line, _TOP_FIELDS)
     if not version:

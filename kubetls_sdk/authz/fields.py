@@ -90,7 +90,8 @@ class Fields:
 
     def values(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
         """A list, or one value, each parsed; empty when absent."""
-        if name not in self._node.entries:
+        node = self._node.entries.get(name)
+        if node is None:
             return ()
         found = []
         for scalar in self._scalars(name):

@@ -61,19 +61,27 @@ def import_istio(
         PolicyError: A document is something else, or cannot be carried over.
     """
     reader = YamlReader(text, file=file)
-    reader.start()
-    policies = []
-    more = True
-    while more:
-        converted = _document(reader.node(), file, labels)
-        if converted is not None:
-            policies.append(converted)
-        more = reader.next_document()
+    try:
+        policies = list(_documents(reader, labels))
+    except yaml.YAMLError as err:
+        raise reader.broken(err) from None
     result = yaml.safe_dump(
         {"version": 1, "policies": policies}, sort_keys=False, allow_unicode=True, width=100
     )
     PolicySet.parse({f"{file} (imported)": result}, trust_domain=trust_domain)
     return result
+
+
+def _documents(
+    reader: YamlReader, labels: abc.Mapping[str, str] | None
+) -> abc.Iterator[dict[str, Any]]:
+    reader.start()
+    more = True
+    while more:
+        converted = _document(reader.node(), reader.file, labels)
+        if converted is not None:
+            yield converted
+        more = reader.next_document()
 
 
 def _document(node: Node, file: str, labels: abc.Mapping[str, str] | None) -> dict[str, Any] | None:

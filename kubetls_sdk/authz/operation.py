@@ -82,6 +82,8 @@ def parse_operation(fields: Fields, *, effect: Effect) -> Operation:
     if not kinds and not fields.has("hosts", "ports", "notHosts", "notPorts"):
         raise fields.error("expected methods, paths, websocket, grpc, actions, hosts or ports")
     methods, templates = _reach(fields, kinds[0] if kinds else "paths")
+    if not fields.has(*_NARROWING):
+        return Operation(methods, templates)
     _check_exclusions(fields, templates)
     return Operation(methods, templates, _narrowed(fields, effect))
 
@@ -152,8 +154,6 @@ def _grpc(text: str) -> PathTemplate:
 
 
 def _narrowed(fields: Fields, effect: Effect) -> tuple[Condition, ...]:
-    if not fields.has(*_NARROWING):
-        return ()
     is_allow = effect is Effect.ALLOW
     methods = fields.values("notMethods", _method)
     if is_allow and "GET" in methods:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kubetls_sdk.exceptions import ConfigurationError
 
@@ -44,26 +45,7 @@ class PathTemplate:
         Raises:
             ConfigurationError: Not a canonical path apart from the wildcards.
         """
-        if not text.startswith("/"):
-            raise ConfigurationError(f"expected a path that starts with '/', got {text!r}")
-        parts = text.split("/")
-        is_prefix = parts[-1] == _REST
-        if is_prefix:
-            parts.pop()
-        variables = tuple(
-            (match[1], index)
-            for index, part in enumerate(parts)
-            if (match := _VARIABLE.fullmatch(part))
-        )
-        if len(dict(variables)) != len(variables):
-            raise ConfigurationError(f"expected each path variable once, got {text!r}")
-        named = {index: name for name, index in variables}
-        segments = tuple(
-            ANY_SEGMENT if index in named or part == ANY_SEGMENT else part
-            for index, part in enumerate(parts)
-        )
-        _check_literals(segments, text, is_prefix=is_prefix)
-        return cls(segments, is_prefix, variables)
+        return _parsed(text)
 
     def matches(self, path: str) -> bool:
         """Tell whether a canonical path fits."""
@@ -94,6 +76,31 @@ class PathTemplate:
         for name, index in self.variables:
             parts[index] = f"{{{name}}}"
         return "/".join([*parts, _REST] if self.is_prefix else parts)
+
+
+@lru_cache(4096)
+def _parsed(text: str) -> PathTemplate:
+    # Many rules have the same few templates: parsed once, kept once.
+    if not text.startswith("/"):
+        raise ConfigurationError(f"expected a path that starts with '/', got {text!r}")
+    parts = text.split("/")
+    is_prefix = parts[-1] == _REST
+    if is_prefix:
+        parts.pop()
+    variables = tuple(
+        (match[1], index)
+        for index, part in enumerate(parts)
+        if (match := _VARIABLE.fullmatch(part))
+    )
+    if len(dict(variables)) != len(variables):
+        raise ConfigurationError(f"expected each path variable once, got {text!r}")
+    named = {index: name for name, index in variables}
+    segments = tuple(
+        ANY_SEGMENT if index in named or part == ANY_SEGMENT else part
+        for index, part in enumerate(parts)
+    )
+    _check_literals(segments, text, is_prefix=is_prefix)
+    return PathTemplate(segments, is_prefix, variables)
 
 
 def _check_literals(segments: tuple[str, ...], text: str, *, is_prefix: bool) -> None:

@@ -36,7 +36,6 @@ class Scalar:
     value: str
     is_plain: bool
     line: int
-    size: int = 1
 
 
 @dataclass(slots=True)
@@ -45,7 +44,6 @@ class Sequence:
 
     items: list[Node]
     line: int
-    size: int = 1
 
 
 @dataclass(slots=True)
@@ -54,7 +52,6 @@ class Mapping:
 
     entries: dict[str, Node]
     line: int
-    size: int = 1
     lines: dict[str, int] = field(default_factory=dict)
 
 
@@ -76,15 +73,14 @@ class YamlReader:
         self.file = file
         if len(text) > MAX_TEXT_BYTES:
             raise PolicyError(f"expected at most {MAX_TEXT_BYTES} bytes of YAML", file=file)
-        self._anchors: dict[str, Node] = {}
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._made = 0
         self._aliased = 0
-        self._next: Any = None
         try:
-            self._loader = _LOADER(text)
+            self._take = _LOADER(text).get_event
+            self._event: Any = self._take()
         except yaml.YAMLError as err:
-            raise self._broken(err) from None
-        self._event: Any = None
-        self.advance()
+            raise self.broken(err) from None
 
     def error(self, message: str, line: int | None = None) -> PolicyError:
         """Make an error at a line, or where the reader is."""
@@ -98,23 +94,23 @@ class YamlReader:
 
     def start(self) -> None:
         """Enter the only document."""
-        self.advance()
+        self._event = self._take()
         if isinstance(self._event, yaml.StreamEndEvent):
             raise self.error("expected a policy document, got an empty file")
-        self.advance()
+        self._event = self._take()
 
     def next_document(self) -> bool:
         """Leave a document; enter the next one when there is one."""
-        self.advance()
+        self._event = self._take()
         if isinstance(self._event, yaml.StreamEndEvent):
             return False
         self._anchors = {}
-        self.advance()
+        self._event = self._take()
         return True
 
     def finish(self) -> None:
         """Make sure that nothing follows the document."""
-        self.advance()
+        self._event = self._take()
         if not isinstance(self._event, yaml.StreamEndEvent):
             raise self.error("expected one YAML document, got another one")
 
@@ -123,23 +119,22 @@ class YamlReader:
         if not isinstance(self._event, yaml.MappingStartEvent):
             raise self.error("expected a mapping")
         self._refuse_tag()
-        self.advance()
+        self._event = self._take()
         seen: dict[str, int] = {}
         while not isinstance(self._event, yaml.MappingEndEvent):
-            key, line = self._key(seen)
-            seen[key] = line
-            yield key, line
-        self.advance()
+            key = self._key(seen)
+            yield key, seen[key]
+        self._event = self._take()
 
     def items(self) -> Iterator[None]:
         """Walk the items of a list; the caller reads each one."""
         if not isinstance(self._event, yaml.SequenceStartEvent):
             raise self.error("expected a list")
         self._refuse_tag()
-        self.advance()
+        self._event = self._take()
         while not isinstance(self._event, yaml.SequenceEndEvent):
             yield
-        self.advance()
+        self._event = self._take()
 
     def node(self, depth: int = 0) -> Node:
         """Read one whole node."""
@@ -147,66 +142,74 @@ class YamlReader:
         kind = type(event)
         if kind is yaml.AliasEvent:
             return self._alias()
-        anchor = event.anchor
-        line = int(event.start_mark.line) + 1
+        before = self._made
+        self._made += 1
         node: Node
         if kind is yaml.ScalarEvent:
             if event.tag is not None:
                 self._refuse_tag()
-            node = Scalar(event.value, event.implicit[0], line)
-            self.advance()
+            node = Scalar(event.value, event.implicit[0], event.start_mark.line + 1)
+            self._event = self._take()
         elif depth >= _MAX_DEPTH:
             raise self.error(f"expected at most {_MAX_DEPTH} levels")
-        elif kind is yaml.SequenceStartEvent:
-            nodes = [self.node(depth + 1) for _ in self.items()]
-            node = Sequence(nodes, line, 1 + sum(item.size for item in nodes))
         else:
-            node = self._mapping(line, depth)
-        if anchor is not None:
-            self._anchors[anchor] = node
+            node = self._collection(event, kind is yaml.SequenceStartEvent, depth + 1)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node, self._made - before
         return node
+
+    def _collection(self, event: Any, is_list: bool, depth: int) -> Node:
+        if event.tag is not None:
+            self._refuse_tag()
+        line = event.start_mark.line + 1
+        self._event = self._take()
+        return self._sequence(line, depth) if is_list else self._mapping(line, depth)
+
+    def _sequence(self, line: int, depth: int) -> Sequence:
+        nodes = []
+        while type(self._event) is not yaml.SequenceEndEvent:
+            nodes.append(self.node(depth))
+        self._event = self._take()
+        return Sequence(nodes, line)
 
     def _mapping(self, line: int, depth: int) -> Mapping:
         entries: dict[str, Node] = {}
         lines: dict[str, int] = {}
-        for key, at in self.pairs():
-            lines[key] = at
-            entries[key] = self.node(depth + 1)
-        size = 1 + sum(value.size for value in entries.values())
-        return Mapping(entries, line, size, lines)
+        while type(self._event) is not yaml.MappingEndEvent:
+            key = self._key(lines)
+            entries[key] = self.node(depth)
+        self._event = self._take()
+        return Mapping(entries, line, lines)
 
-    def _key(self, seen: dict[str, int]) -> tuple[str, int]:
+    def _key(self, seen: dict[str, int]) -> str:
         event: Any = self._event
-        if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
+        if type(event) is not yaml.ScalarEvent or event.tag is not None:
             raise self.error("expected a text as key")
-        key, line = str(event.value), self.line
+        key = str(event.value)
         if key in seen:
             raise self.error(f"expected each key once, got {key!r} again (line {seen[key]})")
-        self.advance()
-        return key, line
+        mark: Any = event.start_mark
+        seen[key] = mark.line + 1
+        self._event = self._take()
+        return key
 
     def _alias(self) -> Node:
-        node = self._anchors.get(self._event.anchor)
-        if node is None:
-            raise self.error(f"expected an anchor before its alias, got {self._event.anchor!r}")
-        self._aliased += node.size
+        name = self._event.anchor
+        if name not in self._anchors:
+            raise self.error(f"expected an anchor before its alias, got {name!r}")
+        node, size = self._anchors[name]
+        self._aliased += size
         if self._aliased > _MAX_ALIASED_NODES:
             raise self.error("expected aliases that expand to less")
-        self.advance()
+        self._event = self._take()
         return node
 
     def _refuse_tag(self) -> None:
         if self._event.tag is not None:
             raise self.error(f"expected no YAML tag, got {self._event.tag!r}")
 
-    def advance(self) -> None:
-        """Take the next event."""
-        try:
-            self._event = self._loader.get_event()
-        except yaml.YAMLError as err:
-            raise self._broken(err) from None
-
-    def _broken(self, err: yaml.YAMLError) -> PolicyError:
+    def broken(self, err: yaml.YAMLError) -> PolicyError:
+        """Say where the text is not YAML; who reads catches `yaml.YAMLError`."""
         marks = (getattr(err, name, None) for name in ("problem_mark", "context_mark"))
         mark: Any = next(filter(None, marks), None)
         problem = getattr(err, "problem", None) or getattr(err, "reason", None) or "not readable"
