@@ -19,14 +19,13 @@ __all__ = ("admission_cases",)
 def admission_cases(stage: Stage) -> list[Case]:
     """Try everybody."""
     domains, orders, controls = stage.domains, stage.orders, stage.controls
+    cases = [
+        *program_cases(domains, orders, stage.settings.logs),
+        *attack_cases(domains, orders),
+        controls.forged(),
+    ]
     with ExitStack() as stack:
-        # These wait for a certificate to expire, so they come first and are looked at last.
+        stage.screen.progress("waiting for a certificate to expire")
         expiring = stack.enter_context(closing(ExpiringCaller(domains, orders.port)))
         elsewhere = stack.enter_context(closing(ExpiringCaller(domains, controls.port)))
-        return [
-            *program_cases(domains, orders, stage.settings.logs),
-            *attack_cases(domains, orders),
-            controls.forged(),
-            *expiring.cases(orders),
-            elsewhere.control(),
-        ]
+        return [*cases, *expiring.cases(orders), elsewhere.control()]
