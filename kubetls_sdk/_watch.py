@@ -5,7 +5,8 @@ The only module that imports watchfiles.
 
 Rules:
     1. Directories are watched, never single files: a watch on a file that is replaced goes deaf.
-    2. The parent is watched as well, so a directory that is removed and made again is found.
+    2. A directory that is removed and made again is another one: twice a second that is compared,
+       and the new one is watched.
     3. Nothing is missed between a look and the watch: the state before the look is compared after.
     4. Where no watch can be set up (inotify limits, permissions), looking twice a second replaces
        it.
@@ -20,13 +21,11 @@ from typing import TYPE_CHECKING
 
 import watchfiles
 
-from kubetls_sdk._directory import DATA_LINK, identity
+from kubetls_sdk._directory import identity
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
-
-    from watchfiles import Change
 
 __all__ = ("changes",)
 
@@ -67,10 +66,14 @@ def _watched(
 ) -> Iterator[None]:
     """Yield on changes until a directory is another one than the one that is watched."""
     tick = min(poll_seconds, _TICK_SECONDS)
+    places = [each for each in directories if os.access(each, os.R_OK | os.X_OK)]
+    if not places:
+        stop.wait(tick)
+        return
     started, next_poll = seen, time.monotonic()  # Look again once the watch is there: rule 3.
     for changed in watchfiles.watch(
-        *_places(directories),
-        watch_filter=_Relevant(directories),
+        *places,
+        watch_filter=None,
         debounce=_DEBOUNCE_MS,
         step=_STEP_MS,
         stop_event=stop,
@@ -81,27 +84,10 @@ def _watched(
         ignore_permission_denied=True,
     ):
         now = [identity(directory) for directory in directories]
-        if [state[:2] for state in now] != [state[:2] for state in started]:
-            return  # The caller looks, and watches the new directory.
+        replaced = [state[:2] for state in now] != [state[:2] for state in started]
+        # A new directory may have the inode number of the old one, whose removal is an event.
+        if replaced or any(path in places for _, path in changed):
+            return  # The caller looks, and watches what is there now.
         if changed or now != seen or time.monotonic() >= next_poll:
             seen, next_poll = now, time.monotonic() + poll_seconds
             yield
-
-
-def _places(directories: Sequence[str]) -> list[str]:
-    places = [*directories, *map(os.path.dirname, directories)]
-    there = [place for place in dict.fromkeys(places) if os.access(place, os.R_OK | os.X_OK)]
-    if not there:
-        raise FileNotFoundError(f"none of {places} can be read")
-    return there
-
-
-class _Relevant:
-    """Keeps the noise of the parent directories out."""
-
-    def __init__(self, directories: Sequence[str]) -> None:
-        self._directories = frozenset(directories)
-
-    def __call__(self, _change: Change, path: str) -> bool:
-        parent, name = os.path.split(path)
-        return parent in self._directories or path in self._directories or name == DATA_LINK

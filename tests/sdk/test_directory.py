@@ -159,6 +159,19 @@ class TestSingleFiles:
         assert isinstance(error, VolumeError)
         assert str(error).startswith(f"{tmp_path}/a: expected a regular file, got one of mode")
 
+    @pytest.mark.timeout(10)
+    def test_kind_that_changes_before_the_open(self, tmp_path, monkeypatch):
+        """A file that becomes a FIFO between check and open does not block the reader."""
+        regular = os.stat(__file__)
+        os.mkfifo(tmp_path / "a")
+        original = os.stat
+        monkeypatch.setattr(
+            os,
+            "stat",
+            lambda path, **kwargs: regular if path == "a" else original(path, **kwargs),
+        )
+        assert "expected a regular file" in str(read(tmp_path).files["a"])
+
     def test_bounded_size(self, tmp_path):
         """A file over the limit is refused, one at the limit is read."""
         (tmp_path / "large").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
