@@ -103,12 +103,14 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             "error",
             "the certificate has expired",
             "find out why it was not renewed: kubectl describe the pod and its"
-            " PodCertificateRequest or Certificate; restart the pod if it mounts by subPath",
+            " PodCertificateRequest or Certificate; a request that was denied or failed stays so until"
+            " the pod is recreated",
         ),
         "near-expiry": Fault(
             "warning",
             "little of the certificate's lifetime is left, so renewal is late",
-            "check that the signer answers and that the kubelet or CSI driver refreshes the volume",
+            "kubectl describe the pod and its PodCertificateRequest or Certificate: does the signer"
+            " answer, and does the kubelet or CSI driver refresh it?",
         ),
         "clock-skew": Fault(
             "error",
