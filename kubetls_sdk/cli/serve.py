@@ -51,6 +51,8 @@ def _option(
 @_option("--health-host", "0.0.0.0", help="Its address.")  # noqa: S104 - kubelets are outside
 @_option("--health-path", ("/readyz", "/healthz"), multiple=True, help="Ready; repeatable.")
 @_option("--live-path", ("/livez",), multiple=True, help="Alive; repeatable.")
+@_option("--metrics-path", metavar="PATH", help="Metrics for Prometheus, on the health port.")
+@_option("--audit-log", metavar="PATH", help="Append a line for each decision; - is stdout.")
 @_option("--health-tls", False, is_flag=True, help="Probes over TLS with our certificate.")
 @_option("--edge-port", type=int, help="A public port, with an ordinary certificate.")
 @_option("--edge-host", "0.0.0.0", help="Its address.")  # noqa: S104 - it is public
@@ -137,7 +139,10 @@ def _probes(options: dict[str, Any]) -> Probes | None:
         "ready_paths": tuple(options.pop("health_path")),
         "live_paths": tuple(options.pop("live_path")),
         "tls": options.pop("health_tls"),
+        "metrics_path": options.pop("metrics_path"),
     }
+    if port is None and settings["metrics_path"] is not None:
+        raise ConfigurationError("expected --health-port with --metrics-path")
     return Probes(port=port, **settings) if port is not None else None
 
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kubetls_sdk import metrics
 from kubetls_sdk.exceptions import CredentialError, PeerVerificationError
 from kubetls_sdk.server.caller import Caller
+from kubetls_sdk.server.refusal_log import log_refusal
 from kubetls_sdk.verification import recheck
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class PeerConnection:
         identity: The same as text, one object for all connections of a peer.
         end: Called with a reason when the peer is not trusted any more; set by the server.
         websockets: How to close each open WebSocket of this connection.
+        is_ended: `terminate` was called.
     """
 
     __slots__ = (
@@ -66,6 +69,7 @@ class PeerConnection:
         "caller",
         "end",
         "identity",
+        "is_ended",
         "peer",
         "spiffe_id",
         "websockets",
@@ -85,6 +89,7 @@ class PeerConnection:
         self.address = address
         self.end: Callable[[str], None] | None = None
         self.websockets: set[Callable[[str], None]] = set()
+        self.is_ended = False
 
     @property
     def generation(self) -> int:
@@ -104,6 +109,18 @@ class PeerConnection:
         except CredentialError as err:
             return f"our own credentials are not available: {err}"
         return self._recheck(moment)
+
+    def terminate(self, reason: str) -> None:
+        """End the connection and what runs on it, because its peer is refused. Once is enough."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        log_refusal("connection", reason, address=self.address, spiffe_id=self.spiffe_id)
+        metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="refused")
+        for close in list(self.websockets):
+            close(reason)
+        if self.end is not None:
+            self.end(reason)
 
     def _recheck(self, now: float) -> str | None:
         if self._refused is None and self.peer is not None:

@@ -5,6 +5,7 @@ Rules:
     1. Such a server proved that the peer holds the key; who the peer is, is verified here.
     2. An error that the server reports is a refusal, whatever the chain says.
     3. A verified chain is remembered, and rechecked at each request like a connection of ours.
+       Its WebSockets end like ours; its HTTP streams are beyond our reach.
 
 Spec: ASGI TLS Extension 0.2, and the draft of 0.3 that only has `client_cert_chain`.
 """
@@ -21,6 +22,7 @@ from kubetls_sdk.exceptions import CredentialError, PeerVerificationError
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection
 from kubetls_sdk.server.refusal import Refusal
 from kubetls_sdk.server.refusal_log import LogQuota, log, log_refusal
+from kubetls_sdk.server.sweeper import Sweeper
 from kubetls_sdk.svid import MAX_CHAIN
 from kubetls_sdk.verification import verify_svid
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ("PresentedChains",)
 
 _REMEMBERED = 1024
+_SECONDS = 5.0
 
 
 class PresentedChains:
@@ -43,6 +46,7 @@ class PresentedChains:
     def __init__(self, source: Source | None) -> None:
         self._source = source
         self._known: OrderedDict[tuple[str, ...], PeerConnection] = OrderedDict()
+        self._sweeper = Sweeper(source, _SECONDS) if source is not None else None
         self._quota = LogQuota(burst=1, per_second=1 / 60)
 
     def connection(self, scope: Any) -> PeerConnection | Refusal:
@@ -74,6 +78,8 @@ class PresentedChains:
             peer = _verify(chain, source)
             known = PeerConnection(source, peer, snapshot, address=_address(scope))
             self._known[chain] = known
+            if self._sweeper is not None:
+                self._sweeper.add(known)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return known

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kubetls_sdk import metrics
 from kubetls_sdk._context import server_context
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.bind import bind
@@ -49,6 +51,7 @@ class Probes:
         host: Where to listen.
         ready_paths: Answer 200 while requests are served and our SVID is valid, else 503.
         live_paths: Answer 200 while the process answers at all.
+        metrics_path: Shows the metrics of this package to Prometheus; enables them.
         tls: Server-only TLS with our SVID instead of plain HTTP; a certificate is not asked for.
 
     Raises:
@@ -59,6 +62,7 @@ class Probes:
     host: str = "0.0.0.0"  # noqa: S104 - kubelets come from outside the pod
     ready_paths: tuple[str, ...] = ("/readyz", "/healthz")
     live_paths: tuple[str, ...] = ("/livez",)
+    metrics_path: str | None = None
     tls: bool = False
     _socket: socket.socket | None = field(default=None, init=False, repr=False)
     _server: asyncio.Server | None = field(default=None, init=False, repr=False)
@@ -66,11 +70,13 @@ class Probes:
     _is_ready: Callable[[], bool] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        paths = (*self.ready_paths, *self.live_paths)
+        paths = [*self.ready_paths, *self.live_paths]
+        if self.metrics_path is not None:
+            paths.append(self.metrics_path)
         if not paths or not all(path.startswith("/") and path.isascii() for path in paths):
             raise ConfigurationError(f"expected paths that start with '/', got {paths!r}")
-        if set(self.ready_paths) & set(self.live_paths):
-            raise ConfigurationError("expected different paths for ready and live")
+        if len(set(paths)) < len(paths):
+            raise ConfigurationError(f"expected each path once, got {paths!r}")
 
     @property
     def bound_port(self) -> int | None:
@@ -91,6 +97,8 @@ class Probes:
         """Answer probes; several processes may share the port."""
         self.bind()
         self._is_ready = is_ready
+        if self.metrics_path is not None:
+            metrics.enable()
         context = server_context(source, optional=True) if self.tls else None
         extra: dict[str, Any] = {"ssl_handshake_timeout": _SECONDS} if self.tls else {}
         self._server = await asyncio.start_server(
@@ -132,16 +140,33 @@ class Probes:
         if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
             return _message(400)
         method, target = parts[0], parts[1].partition(b"?")[0].decode("latin-1")
-        if target not in self.ready_paths and target not in self.live_paths:
+        if target not in (*self.ready_paths, *self.live_paths, self.metrics_path):
             return _message(404)
         if method not in (b"GET", b"HEAD"):
             return _message(405, "allow: GET, HEAD\r\n")
+        if target == self.metrics_path:
+            body = _metrics()
+            head = _message(200, "content-type: text/plain; version=0.0.4\r\n", len(body))
+            return head + body if method == b"GET" else head
         is_ready = target in self.live_paths or (self._is_ready is not None and self._is_ready())
         return _message(200 if is_ready else 503)
 
 
-def _message(status: int, fields: str = "") -> bytes:
+def _metrics() -> bytes:
+    """The metrics of this process, or of all workers where prometheus_client is told to share."""
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return bytes(generate_latest(REGISTRY))
+    registry = CollectorRegistry()
+    collector: Any = MultiProcessCollector
+    collector(registry)
+    return bytes(generate_latest(registry))
+
+
+def _message(status: int, fields: str = "", length: int = 0) -> bytes:
     return (
         f"HTTP/1.1 {status} {_PHRASES[status]}\r\n{fields}"
-        "cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        f"cache-control: no-store\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
     ).encode("ascii")

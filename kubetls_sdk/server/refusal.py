@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import audit
 from kubetls_sdk.server.refusal_log import log_refusal
-from kubetls_sdk.server.sweeper import end_connection
 
 if TYPE_CHECKING:
     from kubetls_sdk.authz.decision import Decision
     from kubetls_sdk.server.connection import PeerConnection
 
-__all__ = ("POLICY_VIOLATION", "Refusal", "audit_decision")
+__all__ = ("POLICY_VIOLATION", "Refusal")
 
 POLICY_VIOLATION = 1008
 """The WebSocket close code of every refusal, before and after the handshake."""
@@ -66,7 +65,6 @@ class Refusal:
     @classmethod
     def denied(cls, connection: PeerConnection, decision: Decision, scope: Any) -> Refusal:
         """403: the policy says no."""
-        audit_decision(connection, decision, scope)
         rule = f" by rule {decision.rule!r}" if decision.rule else ""
         _log(connection, f"policy {decision.kind}{rule}: {decision.reason}", scope)
         return cls(403)
@@ -78,7 +76,8 @@ class Refusal:
         else:
             await self._send("http.response", send)
         if self.ends is not None:
-            end_connection(*self.ends)
+            connection, reason = self.ends
+            connection.terminate(reason)
 
     async def _reject(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()  # websocket.connect
@@ -99,19 +98,6 @@ class Refusal:
             headers.append((b"connection", b"close"))
         await send({"type": f"{kind}.start", "status": self.status, "headers": headers})
         await send({"type": f"{kind}.body", "body": body})
-
-
-def audit_decision(connection: PeerConnection, decision: Decision, scope: Any) -> None:
-    """Write what the policy said about a request to the audit log."""
-    audit.record_decision(
-        _event(scope),
-        decision,
-        peer=connection.address,
-        spiffe_id=connection.spiffe_id,
-        method=scope.get("method", "websocket"),
-        path=scope["path"],
-        generation=connection.generation,
-    )
 
 
 def _audit(connection: PeerConnection, reason: str, scope: Any, *, verified: bool) -> None:

@@ -16,9 +16,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from kubetls_sdk import metrics
-from kubetls_sdk.server.refusal_log import log_refusal
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -75,7 +72,7 @@ class Sweeper:
             reason = connection.refusal(now)
             if reason is not None:
                 self._connections.discard(connection)
-                end_connection(connection, reason)
+                connection.terminate(reason)
 
     def _tick(self) -> None:
         self._timer = None
@@ -89,13 +86,3 @@ class Sweeper:
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(self.sweep)
-
-
-def end_connection(connection: PeerConnection, reason: str) -> None:
-    """End a connection whose peer is refused; says so in the log and the metrics."""
-    log_refusal("connection", reason, address=connection.address, spiffe_id=connection.spiffe_id)
-    metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="refused")
-    for close in list(connection.websockets):
-        close(reason)
-    if connection.end is not None:
-        connection.end(reason)

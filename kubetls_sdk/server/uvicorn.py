@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 
+from kubetls_sdk import audit
 from kubetls_sdk.exceptions import ConfigurationError, KubeTLSError
 from kubetls_sdk.server.asgi import KubeTLSMiddleware
 from kubetls_sdk.server.bind import bind
@@ -52,6 +53,7 @@ class Config(uvicorn.Config):
         probes: A listener for health probes.
         edge: A second, public listener.
         anonymous_paths: See `KubeTLSMiddleware`.
+        audit_log: A file to append the audit log to; `-` for standard output.
         options: Of `uvicorn.Config`, without those about TLS and `http`.
 
     Raises:
@@ -67,6 +69,7 @@ class Config(uvicorn.Config):
         probes: Probes | None = None,
         edge: Edge | None = None,
         anonymous_paths: Sequence[str] = (),
+        audit_log: str | None = None,
         **options: Any,
     ) -> None:
         for name in options:
@@ -80,6 +83,7 @@ class Config(uvicorn.Config):
         self.probes = probes
         self.edge = edge
         self.anonymous_paths = tuple(anonymous_paths)
+        self.audit_log = audit_log
         self.service: Service | None = None
 
     def bind_socket(self) -> socket.socket:
@@ -119,6 +123,8 @@ class Config(uvicorn.Config):
 
     def _prepare(self) -> None:
         super().load()
+        if self.audit_log is not None:
+            audit.enable(audit_handler(self.audit_log))
         source = self.tls.open().source
         policy = self.policy.open(source.snapshot.trust_domain)
         optional = self.tls.client_cert == "optional"
@@ -146,6 +152,22 @@ class Config(uvicorn.Config):
         self.tls.close()
 
 
+def audit_handler(path: str) -> logging.Handler:
+    """Open the audit log.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    if path == "-":
+        return logging.StreamHandler(sys.stdout)
+    try:
+        return logging.FileHandler(path)
+    except OSError as err:
+        raise ConfigurationError(
+            f"expected an audit log to write, got {path!r}: {err.strerror}"
+        ) from err
+
+
 def log_config() -> dict[str, Any]:
     """Make uvicorn's default logging, with the lines of this package beside its own."""
     config = copy.deepcopy(LOGGING_CONFIG)
@@ -171,8 +193,8 @@ def run(
         policy: An authorizer, or the paths of policy files; `AnyVerified()` leaves the decision
             to the application.
         tls: How to speak TLS; by default with the mounted volume.
-        options: `probes`, `edge` and `anonymous_paths` of `Config`, and uvicorn's own, such as
-            `host`, `port`, `uds`, `workers`, `reload`, `loop`, `ws`, `root_path`.
+        options: `probes`, `edge`, `anonymous_paths` and `audit_log` of `Config`, and uvicorn's own,
+            such as `host`, `port`, `uds`, `workers`, `reload`, `loop`, `ws`, `root_path`.
 
     Raises:
         ConfigurationError: A setting is missing or contradictory.
