@@ -349,9 +349,16 @@ class TestRotation:
                 yield set()
 
         monkeypatch.setattr("watchfiles.watch", silent)
+        volume.write_plain(volume_files(CA.issue(), [CA.bundle]))
         with VolumeSource(volume.directory, poll_seconds=0.1) as source:
-            volume.write_plain(volume_files(svid := CA.issue(), [CA.bundle]))
-            until(lambda: source.snapshot.svid == svid)
+            heard = threading.Event()
+            source.subscribe(lambda _: heard.set())
+            (volume.directory / "example.org.trust-bundle.pem").write_bytes(b"")
+            assert heard.wait(5)
+            heard.clear()
+            file = volume.directory / "credential-bundle.pem"
+            file.write_bytes(volume_files(CA.issue(), [])["credential-bundle.pem"])
+            assert heard.wait(5)
 
     def test_a_bug_in_a_look_does_not_end_the_watcher(self, volume, monkeypatch, caplog):
         """An unexpected error is logged and the next change is seen all the same."""
