@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.demo_run import DemoRun, start_demo
+from tests.examples.demo_run import ROOT, DemoRun, start_demo
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -102,6 +104,15 @@ class TestDemo:
         run = DemoRun.of(tmp_path, "--server-command", "/nowhere/kubetls")
         assert run.status == 1
         assert "orders could not be started: /nowhere/kubetls: No such file" in run.output
+
+    def test_says_what_is_not_installed(self):
+        """Run by a Python without the packages, it points to the command that installs them."""
+        command = [sys.executable, "-S", "-m", "examples.demo"]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+        assert run.returncode == 1
+        assert re.fullmatch(
+            r"The demo needs '\w+', which is not installed here: run `make demo`\.\n", run.stderr
+        )
 
     @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

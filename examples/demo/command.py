@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m examples.demo`: run the main job, show it, and write `build/demo.json`.
+
+Exits with 0 only when every outcome is the expected one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from examples.demo.admission import admission_cases
+from examples.demo.case import Result
+from examples.demo.child import DemoError, end_children
+from examples.demo.endurance import endurance
+from examples.demo.interruption import interruption
+from examples.demo.screen import screen
+from examples.demo.stage import Settings, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from examples.demo.case import Endurance
+    from examples.demo.screen import Screen
+
+__all__ = ("main",)
+
+_INTERRUPTED = 130
+_CONTROL = "control: on stock uvicorn, where the attack has to succeed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and return the exit status."""
+    options = _parser().parse_args(arguments)
+    shown = screen()
+    interruption.install()
+    started_at = time.monotonic()
+    try:
+        result = _run(options, shown)
+        _write(result, options.build / "demo.json")
+    except DemoError as err:
+        shown.verdict(str(err), is_ok=False)
+        return 1
+    except OSError as err:
+        shown.verdict(f"{err.filename or 'the demo'}: {err.strerror or err}", is_ok=False)
+        return 1
+    except KeyboardInterrupt:
+        shown.verdict("interrupted; all processes are ended", is_ok=False)
+        return _INTERRUPTED
+    finally:
+        end_children()
+    shown.verdict(_summary(result, time.monotonic() - started_at), is_ok=result.is_ok)
+    return 0 if result.is_ok else 1
+
+
+def _run(options: argparse.Namespace, shown: Screen) -> Result:
+    logs = options.build / "demo-logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    settings = Settings(
+        kubetls=shlex.split(options.server_command),
+        logs=logs,
+        requests=options.requests,
+        rotations=options.rotations,
+        connections=options.connections,
+    )
+    with stage(settings, shown) as ready:
+        shown.step("Calling orders: callers that it should serve, and callers that it should not")
+        admission = admission_cases(ready)
+        shown.table(f"Who gets in ({_CONTROL})", admission)
+        shown.step("Rotating everything while web calls orders without a pause")
+        lasting = endurance(ready)
+        shown.table(f"While everything rotates ({_CONTROL})", lasting.cases)
+        shown.facts("A change of the volume is in effect on the wire after", _durations(lasting))
+    return Result(tuple(admission), lasting)
+
+
+def _write(result: Result, file: Path) -> None:
+    file.write_text(json.dumps(result.document(), indent=2) + "\n", encoding="utf-8")
+
+
+def _summary(result: Result, seconds: float) -> str:
+    lasting = result.endurance
+    wrong = sum(not case.is_ok for case in result.cases)
+    outcome = f"{wrong} of {len(result.cases)} are wrong" if wrong else "as expected"
+    return (
+        f"outcomes: {outcome}; requests: {lasting.requests:,}, failed: {lasting.failed};"
+        f" took {seconds:.0f} s"
+    )
+
+
+def _durations(lasting: Endurance) -> dict[str, str]:
+    svid = lasting.svid
+    return {
+        f"SVID ({len(svid)} times)": f"{median(svid):.2f} s, at worst {max(svid):.2f} s",
+        "root added": f"{lasting.root_added:.2f} s",
+        "root removed": f"{lasting.root_removed:.2f} s",
+    }
+
+
+def _kubetls() -> str:
+    """The command of the environment that runs us; without one, what it would call."""
+    installed = Path(sys.executable).with_name("kubetls")
+    called = [sys.executable, "-c", "from kubetls_sdk.cli import main; main()"]
+    return shlex.join([str(installed)] if installed.exists() else called)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    add = parser.add_argument
+    add("--requests", type=int, default=5000, help="under load, at least (%(default)s)")
+    add("--rotations", type=int, default=20, help="of all SVIDs (%(default)s)")
+    add("--connections", type=int, default=16, help="that are kept alive (%(default)s)")
+    add("--build", type=Path, default=Path("build"), help="for demo.json and logs (%(default)s)")
+    add("--server-command", default=_kubetls(), help="started as kubetls, for orders")
+    return parser
