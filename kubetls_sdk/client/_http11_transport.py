@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.client._http11_connection import Key, WriteTimeoutError
@@ -28,7 +27,7 @@ from kubetls_sdk.client._http11_request import RequestHeadError, encode_head
 from kubetls_sdk.client._http11_response import ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from types import ModuleType
 
     from kubetls_sdk._context import ReloadingContext
@@ -70,7 +69,7 @@ class Http11Transport:
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request and return its response, whose stream may still be on its way."""
         timeouts = request.extensions.get("timeout", _NO_TIMEOUTS)
-        with self._mapped():
+        try:
             head = encode_head(
                 request.method.encode("ascii"),
                 request.extensions.get("target") or request.url.raw_path,
@@ -88,6 +87,9 @@ class Http11Transport:
             except BaseException:
                 self._pool.discard(connection)
                 raise
+        except Exception as err:
+            self._translate(err)
+            raise
         return self._response(connection, reader, timeouts.get("read"))
 
     async def aclose_idle(self) -> None:
@@ -97,6 +99,12 @@ class Http11Transport:
     async def aclose(self) -> None:
         """Close everything."""
         self._pool.close()
+
+    def _translate(self, err: Exception) -> None:
+        """Raise the library's error for one of ours; an error of the caller's own is none."""
+        for kind, error in self._errors:
+            if isinstance(err, kind):
+                raise error(str(err)) from err
 
     def _body(self, request: Any) -> Any:
         try:
@@ -119,16 +127,6 @@ class Http11Transport:
             },
         )
 
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as err:
-            for kind, error in self._errors:
-                if isinstance(err, kind):
-                    raise error(str(err)) from err
-            raise
-
 
 class _BodyStream:
     """The body of a response; gives the connection back at its end."""
@@ -150,8 +148,11 @@ class _BodyStream:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         reader = self._reader
         while self._connection is not None:
-            with self._transport._mapped():  # noqa: SLF001
+            try:
                 part = await self._connection.receive_body(self._timeout)
+            except Exception as err:
+                self._transport._translate(err)  # noqa: SLF001
+                raise
             if reader.is_complete:
                 self._release()
             if part:
