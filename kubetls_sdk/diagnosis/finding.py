@@ -103,8 +103,8 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             "error",
             "the certificate has expired",
             "find out why it was not renewed: kubectl describe the pod and its"
-            " PodCertificateRequest or Certificate; a request that was denied or failed stays so until"
-            " the pod is recreated",
+            " PodCertificateRequest or Certificate; a request that was denied or failed stays so"
+            " until the pod is recreated",
         ),
         "near-expiry": Fault(
             "warning",

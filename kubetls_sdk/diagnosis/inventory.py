@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from kubetls_sdk._profile import claimed_spiffe_id
 from kubetls_sdk.bundle import TrustBundle
+from kubetls_sdk.diagnosis.name_text import issuer_text, subject_text
 from kubetls_sdk.exceptions import VolumeError
 from kubetls_sdk.svid import X509Svid
 
@@ -106,8 +107,8 @@ def _bundle(
 def _certificate(certificate: x509.Certificate, now: datetime) -> dict[str, Any]:
     end = certificate.not_valid_after_utc
     return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
+        "subject": subject_text(certificate),
+        "issuer": issuer_text(certificate),
         "serial": f"{certificate.serial_number:x}",
         "sha256": certificate.fingerprint(SHA256()).hex(),
         "not_before": _time(certificate.not_valid_before_utc),

@@ -10,6 +10,7 @@ from cryptography import x509
 from kubetls_sdk._profile import MALFORMED, find_extension
 from kubetls_sdk.bundle import TrustBundle, TrustBundleSet
 from kubetls_sdk.diagnosis.finding import Finding
+from kubetls_sdk.diagnosis.name_text import subject_text
 from kubetls_sdk.exceptions import PeerVerificationError, VolumeError
 from kubetls_sdk.verification import verify_svid
 
@@ -79,7 +80,7 @@ def check_authorities(evidence: Evidence) -> Iterator[Finding]:
     """Is each authority valid, and does everybody's TLS stack take it?"""
     for domain, bundle in evidence.bundles.items():
         for authority in bundle.authorities:
-            name = f"authority {_name(authority)} of {str(domain)!r}"
+            name = f"authority {subject_text(authority)!r} of {str(domain)!r}"
             if evidence.now > authority.not_valid_after_utc:
                 end = f"{authority.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
                 yield Finding.of("expired-authority", f"{name} was valid until {end}")
@@ -89,7 +90,7 @@ def check_authorities(evidence: Evidence) -> Iterator[Finding]:
     if evidence.svid is not None:
         leaf = evidence.svid.leaf
         if not find_extension(leaf.extensions, x509.AuthorityKeyIdentifier):
-            found = f"leaf {_name(leaf)} lacks an authority key identifier"
+            found = f"leaf {subject_text(leaf)!r} lacks an authority key identifier"
             yield Finding.of("lax-certificate", found)
 
 
@@ -138,7 +139,3 @@ def _authority_lacks(authority: x509.Certificate) -> list[str]:
         "keyUsage with keyCertSign": usage is not None and usage.value.key_cert_sign,
     }
     return [what for what, is_there in asked.items() if not is_there]
-
-
-def _name(certificate: x509.Certificate) -> str:
-    return repr(certificate.subject.rfc4514_string())

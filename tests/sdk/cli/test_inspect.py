@@ -9,7 +9,9 @@ from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk.cli.inspect import inspect, lasting
 from kubetls_sdk.diagnosis import describe, gather
@@ -186,6 +188,18 @@ class TestText:
         volume.write_svid(ca.issue(through=_authority_named(ca, "\x1b[31mred")), [ca.bundle])
         assert "\x1b" not in run(volume.directory).output
         assert "\\x1b" in run(volume.directory).output
+
+    def test_unreadable_name(self, ca, volume):
+        """A certificate with a broken name is shown, not a reason to fail."""
+        svid = ca.issue()
+        name = ca.authority.subject.rfc4514_string().removeprefix("CN=").encode()
+        der = svid.leaf.public_bytes(Encoding.DER).replace(name, b"\xff" * len(name))
+        broken = x509.load_der_x509_certificate(der)
+        files = {"tls.key": svid.private_key_pem(), "tls.crt": broken.public_bytes(Encoding.PEM)}
+        volume.write(files | {"ca.crt": ca.bundle.to_pem()})
+        result = run(volume.directory)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert "issuer        unreadable name" in result.stdout
 
     @pytest.mark.parametrize(
         ("expected", "seconds"),
