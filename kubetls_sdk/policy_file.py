@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 0.05
 _JOIN_SECONDS = 5.0
 _MAX_FILES = 1000
+_RULES_PER_BREATH = 16
+_BREATH_SECONDS = 0.0001
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -188,7 +190,7 @@ class PolicyFile:
         return texts
 
     def _parse(self, texts: Mapping[str, str]) -> PolicySet:
-        return PolicySet.parse(texts, trust_domain=self._trust_domain, pause=_yield_to_others)
+        return PolicySet.parse(texts, trust_domain=self._trust_domain, pause=Breather())
 
     def _put(self, policies: PolicySet, fingerprint: bytes | None) -> None:
         self._fingerprint = fingerprint
@@ -299,8 +301,16 @@ def _fingerprint(texts: Mapping[str, str]) -> bytes:
     return digest.digest()
 
 
-def _yield_to_others() -> None:
-    time.sleep(0)  # Lets the event loop's thread run; without it, it waits for the switch interval.
+class Breather:
+    """Lets the event loop's thread run every few rules; else it waits for the switch interval."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if self._count % _RULES_PER_BREATH == 0:
+            time.sleep(_BREATH_SECONDS)
 
 
 _started: weakref.WeakSet[PolicyFile] = weakref.WeakSet()

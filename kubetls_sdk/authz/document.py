@@ -164,6 +164,8 @@ def _operations(fields: Fields, effect: Effect) -> Iterator[Operation]:
 
 
 def _check_conditions(fields: Fields, rule: Rule) -> None:
+    if not rule.conditions:
+        return
     try:
         check_satisfiable(rule.conditions)
     except ConfigurationError as err:
@@ -179,10 +181,9 @@ def _check_conditions(fields: Fields, rule: Rule) -> None:
 
 
 def _check_size(fields: Fields, rule: Rule) -> None:
-    identities = sum(max(1, len(identity.patterns)) for identity in rule.identities)
+    identities = sum([max(1, len(identity.patterns)) for identity in rule.identities])
     operations = sum(
-        len(operation.templates) * max(1, len(operation.methods or ()))
-        for operation in rule.operations
+        [len(each.templates) * max(1, len(each.methods or ())) for each in rule.operations]
     )
     if identities * operations > _MAX_BRANCHES:
         raise fields.error(f"expected at most {_MAX_BRANCHES} combinations in one rule")

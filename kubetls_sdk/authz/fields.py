@@ -94,7 +94,8 @@ class Fields:
         if node is None:
             return ()
         found = []
-        for scalar in self._scalars(name):
+        for each in (node,) if type(node) is Scalar else self.nodes(name):
+            scalar = self._scalar(name, each)
             try:
                 found.append(parse(scalar.value))
             except (ConfigurationError, SpiffeIdError) as err:
@@ -117,9 +118,6 @@ class Fields:
         if not node.items:
             raise self.error(f"expected {name} to have at least one value", node.line)
         return node.items
-
-    def _scalars(self, name: str) -> list[Scalar]:
-        return [self._scalar(name, node) for node in self.nodes(name)]
 
     def _scalar(self, name: str, node: Node) -> Scalar:
         if not isinstance(node, Scalar):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kubetls_sdk.authz.group import ANY_HTTP, ANY_OTHER, PSEUDO_METHODS, Group
 from kubetls_sdk.authz.model import Effect
+from kubetls_sdk.authz.short_way import short_way
 from kubetls_sdk.authz.trie import Node
 from kubetls_sdk.exceptions import PolicyError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from kubetls_sdk.authz.branch import Branch
     from kubetls_sdk.authz.model import CallerPattern, Identity, Policy, Rule
+    from kubetls_sdk.authz.short_way import Table
     from kubetls_sdk.spiffe_id import SpiffeId
 
 __all__ = ("Index", "Tries")
@@ -42,7 +44,8 @@ class Index:
         pause: Called again and again, so that a background load lets other threads run.
 
     Attributes:
-        callers: Tries by name of the trust domain, path of the identity and method, as far as seen.
+        tables: Short ways by name of the trust domain, path of the identity and method, as far as
+            seen; see `short_way`.
     """
 
     def __init__(self, policies: Iterable[Policy], pause: Callable[[], None]) -> None:
@@ -50,7 +53,8 @@ class Index:
         self._wild: dict[str | None, Node[Group]] = {}
         self._everyone: list[Group] = []
         self._anonymous: list[Group] = []
-        self.callers: dict[str, dict[str, dict[str, Tries]]] = {}
+        self.tables: dict[str, dict[str, dict[str, Table]]] = {}
+        self._callers: dict[str, dict[str, dict[str, Tries]]] = {}
         self._nobody: dict[str, Tries] = {}
         self._count = 0
         self._fill(policies, pause)
@@ -63,7 +67,7 @@ class Index:
         try:
             if caller is None:
                 return self._nobody[method]
-            return self.callers[caller.trust_domain.name][caller.path][method]
+            return self._callers[caller.trust_domain.name][caller.path][method]
         except KeyError:
             return self._resolve(caller, method)
 
@@ -105,13 +109,15 @@ class Index:
             self._nobody[method] = found
             return
         if self._count >= _MAX_CALLERS:
-            self.callers.clear()
+            self._callers.clear()
+            self.tables.clear()
             self._count = 0
-        domain = self.callers.setdefault(caller.trust_domain.name, {})
-        if caller.path not in domain:
-            domain[caller.path] = {}
-            self._count += 1
-        domain[caller.path][method] = found
+        domain = self._callers.setdefault(caller.trust_domain.name, {})
+        tables = self.tables.setdefault(caller.trust_domain.name, {})
+        self._count += caller.path not in domain
+        domain.setdefault(caller.path, {})[method] = found
+        if len(found) == 1:
+            tables.setdefault(caller.path, {})[method] = short_way(found[0])
 
     def _fill(self, policies: Iterable[Policy], pause: Callable[[], None]) -> None:
         groups: dict[object, Group] = {}

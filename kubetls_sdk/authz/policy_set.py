@@ -55,7 +55,7 @@ class PolicySet:
         PolicyError: Two policies have one name.
     """
 
-    __slots__ = ("_callers", "_enforced", "_shadow", "policies")
+    __slots__ = ("_enforced", "_shadow", "_tables", "policies")
 
     def __init__(
         self, policies: Iterable[Policy], *, pause: Callable[[], None] = lambda: None
@@ -66,7 +66,7 @@ class PolicySet:
         self._enforced = Index(enforced, pause)
         has_shadow = len(enforced) < len(self.policies)
         self._shadow = Index(self.policies, pause) if has_shadow else None
-        self._callers = {} if has_shadow else self._enforced.callers
+        self._tables = {} if has_shadow else self._enforced.tables
 
     @classmethod
     def parse(
@@ -112,21 +112,14 @@ class PolicySet:
                 refused requests that are not canonical (`kubetls_sdk.authz.canonical`).
             details: Read only when a rule asks for more.
         """
-        # The short way: a caller that was seen, one trie, one unconditional rule.
-        try:
-            (node,) = self._callers[caller.trust_domain.name][caller.path][method]  # type: ignore[union-attr]
-        except (KeyError, ValueError, AttributeError):
+        try:  # The short way: a caller that was seen, one trie, one unconditional rule.
+            table = self._tables[caller.trust_domain.name][caller.path][method]  # type: ignore[union-attr]
+            for segment in path.split("/"):
+                table = table.get(segment) or table["*"]
+            decision: Decision = table[None]
+        except (KeyError, AttributeError):
             return self._decide(caller, method, path, details)
-        for segment in path.split("/"):
-            if node.forks:
-                return self._decide(caller, method, path, details)
-            child = node.literals.get(segment) or (node.star if segment else None)
-            if child is None:
-                return self._decide(caller, method, path, details)
-            node = child
-        if len(node.here) == 1 and not node.forks and not node.here[0].conditions:
-            return node.here[0].decision
-        return self._decide(caller, method, path, details)
+        return decision
 
     def authorize(
         self,

@@ -70,7 +70,7 @@ class TestDefaults:
         policies = allow(identity="{trustDomain: example.org}")
         for index in range(9000):
             assert policies.decide(workload("n", f"a{index}"), "GET", "/").allowed
-        cached = policies._enforced.callers["example.org"]
+        cached = policies._enforced._callers["example.org"]
         assert len(cached) <= 8192
 
     def test_paths_and_odd_methods_are_not_remembered(self):
@@ -78,7 +78,7 @@ class TestDefaults:
         policies = allow()
         for index in range(100):
             policies.decide(WEB, "X" * (index + 1), f"/{index}")
-        assert set(policies._enforced.callers.get("example.org", {}).get(WEB.path, {})) <= {"GET"}
+        assert set(policies._enforced._callers.get("example.org", {}).get(WEB.path, {})) <= {"GET"}
 
 
 class TestDeny:
