@@ -105,15 +105,18 @@ class TestBlocks:
 
     @pytest.mark.parametrize("page", pages_with("console"))
     def test_commands_run(self, page, tmp_path, monkeypatch):
-        """The kubetls commands of a page succeed, one after the other."""
+        """The kubetls commands of a page succeed, one after the other, and print what is shown."""
         with stage(tmp_path, monkeypatch):
             if "kubetls dev init" in (ROOT / page).read_text(encoding="utf-8"):
                 _make_room(tmp_path)
             for block in on_page(page, "console"):
-                for line in block.commands():
+                for line, expected in block.session():
                     if shlex.split(line)[0] == "kubetls":
                         result = CliRunner().invoke(kubetls, shlex.split(line)[1:])
                         assert result.exit_code == 0, f"{block}: {line}\n{result.output}"
+                        printed = result.output.replace(str(tmp_path), "/home/you").splitlines()
+                        missing = {*map(_shape, expected)} - {*map(_shape, printed)}
+                        assert missing == set(), result.output
 
     @pytest.mark.parametrize("block", of("yaml"))
     def test_yaml(self, block):
@@ -247,6 +250,11 @@ class TestReadme:
 def _compiled(block: Block):
     padding = "\n" * (block.line - 1)  # so that a traceback names the line of the page
     return compile(padding + block.code, str(ROOT / block.page), "exec", dont_inherit=True)
+
+
+def _shape(line: str) -> str:
+    """A line without what differs from time to time: numbers, dates, hexadecimal names."""
+    return re.sub(r"\b[0-9a-f]{8,}\b|[0-9]+", "#", line)
 
 
 def _free_port() -> int:

@@ -11,6 +11,7 @@ from kubetls_sdk.diagnosis.trust_checks import (
     check_authorities,
     check_bundles,
     check_issuer,
+    check_separation,
     check_trust_domain,
 )
 from kubetls_sdk.diagnosis.volume_checks import check_files, check_mount, check_renewal
@@ -39,6 +40,7 @@ def diagnose(evidence: Evidence, *, trust_domain: TrustDomain | None = None) -> 
         check_bundles(evidence),
         check_trust_domain(evidence, trust_domain),
         check_issuer(evidence),
+        check_separation(evidence),
         check_authorities(evidence),
     )
     return tuple(sorted(found, key=lambda finding: finding.severity))

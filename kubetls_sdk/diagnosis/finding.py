@@ -156,6 +156,12 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             "an authority in a trust bundle has expired",
             "remove it from the ClusterTrustBundle once nothing was issued by it",
         ),
+        "shared-authority": Fault(
+            "warning",
+            "one authority is in the bundles of two trust domains, so it can vouch for both",
+            "mount each domain's own roots under its own name; check which ClusterTrustBundle each"
+            " path: of the volume takes",
+        ),
         "lax-certificate": Fault(
             "warning",
             "a certificate lacks extensions that Python 3.13 and newer ask for by default",

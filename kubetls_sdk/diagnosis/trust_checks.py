@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from kubetls_sdk.diagnosis.evidence import Evidence
     from kubetls_sdk.spiffe_id import TrustDomain
 
-__all__ = ("check_authorities", "check_bundles", "check_issuer", "check_trust_domain")
+__all__ = (
+    "check_authorities",
+    "check_bundles",
+    "check_issuer",
+    "check_separation",
+    "check_trust_domain",
+)
 
 
 def check_bundles(evidence: Evidence) -> Iterator[Finding]:
@@ -92,6 +98,18 @@ def check_authorities(evidence: Evidence) -> Iterator[Finding]:
         if not find_extension(leaf.extensions, x509.AuthorityKeyIdentifier):
             found = f"leaf {subject_text(leaf)!r} lacks an authority key identifier"
             yield Finding.of("lax-certificate", found)
+
+
+def check_separation(evidence: Evidence) -> Iterator[Finding]:
+    """Does an authority speak for one trust domain only?"""
+    seen: dict[x509.Certificate, TrustDomain] = {}
+    for domain, bundle in evidence.bundles.items():
+        for authority in bundle.authorities:
+            first = seen.setdefault(authority, domain)
+            if first != domain:
+                both = f"{str(first)!r} and {str(domain)!r}"
+                found = f"authority {subject_text(authority)!r} is in the bundles of {both}"
+                yield Finding.of("shared-authority", found)
 
 
 def _empty(evidence: Evidence, domain: TrustDomain) -> Finding:

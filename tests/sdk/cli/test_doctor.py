@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -23,6 +27,11 @@ from kubetls_sdk.diagnosis.evidence import mount_points
 from kubetls_sdk.testing import DevelopmentCA, KubeletVolume
 from tests.unprivileged import reachable_directory, without_privileges
 
+ROOT = Path(__file__).parents[3]
+CAN_MOUNT = (
+    shutil.which("unshare") is not None
+    and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+)
 HOUR = timedelta(hours=1)
 LAYOUTS = ("spiffe", "kubernetes-tls", "spiffe-helper")
 
@@ -146,6 +155,26 @@ class TestSubPath:
         monkeypatch.setattr("kubetls_sdk.diagnosis.evidence._mountinfo", lambda: line)
         finding = only(volume.directory)
         assert (finding["name"], finding["path"]) == ("subpath-mount", key)
+
+    @pytest.mark.skipif(not CAN_MOUNT, reason="needs a mount namespace of its own")
+    def test_real_mount(self, ca, volume):
+        """A file that the kernel really has mounted by itself is found in `/proc`."""
+        volume.write_svid(ca.issue(), [ca.bundle])
+        target = volume.directory.parent / "target"
+        target.mkdir()
+        mounts = []
+        for name in volume.read():
+            (target / name).touch()
+            mounts.append(f"mount --bind {volume.directory / name} {target / name}")
+        script = "from kubetls_sdk.cli import main; main()"
+        command = " && ".join(
+            [*mounts, f"exec {sys.executable} -c '{script}' doctor --json {target}"]
+        )
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, cwd=ROOT
+        )
+        found = [finding["name"] for finding in json.loads(done.stdout)["findings"]]
+        assert found == ["subpath-mount", "subpath-mount"]
 
     def test_escaped_mount_point(self):
         """Spaces in a mount point are octal escapes in the kernel's list."""
@@ -301,6 +330,14 @@ class TestBundles:
             }
         )
         assert names(volume.directory) == ["unusable-bundle"]
+
+    def test_shared_authority(self, ca, partner, volume):
+        """An authority in the bundles of two domains could mint the names of both."""
+        theirs = TrustBundle(partner.trust_domain, ca.bundle.authorities)
+        volume.write_svid(ca.issue(), [ca.bundle, theirs])
+        finding = only(volume.directory)
+        assert (finding["name"], finding["severity"]) == ("shared-authority", "warning")
+        assert "'example.org' and 'partner.example'" in finding["found"]
 
     def test_misnamed(self, ca, volume):
         """A bundle named after no trust domain counts for nobody."""
