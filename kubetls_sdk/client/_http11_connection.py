@@ -27,6 +27,7 @@ __all__ = ("Connection", "Key", "WriteTimeoutError")
 
 _HIGH_WATER_BYTES = 256 * 1024
 _SLICE_BYTES = 64 * 1024
+_NEVER = float("inf")
 
 
 class WriteTimeoutError(TimeoutError):
@@ -55,12 +56,14 @@ class Connection(asyncio.Protocol):
         self.peer: VerifiedPeer | None = None
         self.idle_since = 0.0
         self.transport: Any = None
-        self._expires_at = float("inf")
+        self._expires_at = _NEVER
         self._loop = asyncio.get_running_loop()
         self._reader: ResponseReader | None = None
         self._error: Exception | None = None  # what broke the connection
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = _NEVER
         self._is_lost = False
 
     # What asyncio calls.
@@ -91,6 +94,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits for data, or for room to write."""
         self._is_lost = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._error is None:
             self._error = exc if exc is not None else self._at_eof()
         self._wake()
@@ -210,25 +215,37 @@ class Connection(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _expire, waiter) if seconds is not None else None
+        self._deadline = _NEVER if seconds is None else self._loop.time() + seconds
+        self._keep_deadline()
         try:
             await waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
         if self._error is not None:
             raise self._error
+
+    def _keep_deadline(self) -> None:
+        """See to it that the wait ends in time. One timer serves many waits: it looks again."""
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and self._deadline != _NEVER:
+            self._timer = self._loop.call_at(self._deadline, self._at_timer)
+
+    def _at_timer(self) -> None:
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._keep_deadline()
+        else:
+            waiter.set_exception(TimeoutError())
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
 
 
 async def _slices(body: AsyncIterable[bytes] | bytes) -> AsyncIterator[bytes]:

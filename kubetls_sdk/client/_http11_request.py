@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ("CHUNKED", "RequestHead", "RequestHeadError", "encode_head")
 
 CHUNKED = -1
+_SPECIAL = frozenset({b"content-length", b"host", b"transfer-encoding", b"upgrade"})
+_MAX_KNOWN_NAMES = 1000
+_lower_case: dict[bytes, bytes] = {}
 
 _token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_value = re.compile(rb"[^\x00\r\n]*").fullmatch
 _target = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
 _digits = re.compile(rb"[0-9]{1,18}").fullmatch
 
@@ -40,10 +42,12 @@ class RequestHead:
     Attributes:
         encoded: Request line and headers with the blank line.
         body_length: Bytes of the body that must follow, or `CHUNKED`.
+        asks_for_upgrade: Whether the answer may be another protocol.
     """
 
     encoded: bytes
     body_length: int
+    asks_for_upgrade: bool = False
 
 
 def encode_head(
@@ -62,29 +66,37 @@ def encode_head(
     if not _token(method) or not _target(target):
         raise RequestHeadError(f"expected a method and a target, got {method!r} {target!r}")
     lines = [b"%b %b HTTP/1.1" % (method, target)]
-    framing: list[tuple[bytes, bytes]] = []
-    hosts = 0
+    special: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        if not _token(name) or not _value(value):
-            raise RequestHeadError(f"expected a header name and one line of text, got {name!r}")
+        lower = _lower_case.get(name) or _checked_name(name)
+        if lower in _SPECIAL:
+            special.setdefault(lower, []).append(value)
         lines.append(b"%b: %b" % (name, value))
-        lower = name.lower()
-        if lower in (b"content-length", b"transfer-encoding"):
-            framing.append((lower, value))
-        elif lower == b"host":
-            hosts += 1
-    if hosts != 1:
-        raise RequestHeadError(f"expected one Host header, got {hosts}")
-    lines.append(b"\r\n")
-    return RequestHead(b"\r\n".join(lines), _body_length(framing))
+    encoded = b"\r\n".join(lines) + b"\r\n\r\n"
+    breaks = len(lines) + 1
+    if encoded.count(b"\r") != breaks or encoded.count(b"\n") != breaks or b"\0" in encoded:
+        raise RequestHeadError("expected one line of text in each header, got a line break")
+    if len(special.get(b"host", ())) != 1:
+        raise RequestHeadError(f"expected one Host header, got {len(special.get(b'host', ()))}")
+    return RequestHead(encoded, _body_length(special), b"upgrade" in special)
 
 
-def _body_length(framing: list[tuple[bytes, bytes]]) -> int:
-    if not framing:
+def _checked_name(name: bytes) -> bytes:
+    """The name in lower case; names repeat, so what was found is kept."""
+    if not _token(name):
+        raise RequestHeadError(f"expected a header name, got {name!r}")
+    lower = name.lower()
+    if len(_lower_case) < _MAX_KNOWN_NAMES:
+        _lower_case[name] = lower
+    return lower
+
+
+def _body_length(special: Mapping[bytes, Sequence[bytes]]) -> int:
+    lengths, encodings = special.get(b"content-length", ()), special.get(b"transfer-encoding", ())
+    if not lengths and not encodings:
         return 0
-    name, value = framing[0]
-    if len(framing) == 1 and name == b"content-length" and _digits(value):
-        return int(value)
-    if len(framing) == 1 and name == b"transfer-encoding" and value.lower() == b"chunked":
+    if not encodings and len(lengths) == 1 and _digits(lengths[0]):
+        return int(lengths[0])
+    if not lengths and len(encodings) == 1 and encodings[0].lower() == b"chunked":
         return CHUNKED
     raise RequestHeadError("expected one Content-Length or 'Transfer-Encoding: chunked'")

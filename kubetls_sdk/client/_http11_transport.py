@@ -5,8 +5,8 @@ Their own transports spend most of a request in their pool and in layers above t
 collapse under concurrency. This one speaks the same transport API.
 
 Rules:
-    1. It does what a plain request needs. Upgrades, CONNECT, HTTP/2, tracing and trio are left to
-       the library's own transport, see `is_for`.
+    1. It does what a plain request needs. Upgrades, CONNECT, HTTP/2, tracing and trio are refused
+       with `NotPlainError`, for the library's own transport.
     2. A request is sent once. No retries, redirects, cookies, proxies or decompression here.
     3. Every error is one of the library's.
 """
@@ -32,22 +32,17 @@ if TYPE_CHECKING:
 
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.client._http11_connection import Connection
+    from kubetls_sdk.client._http11_request import RequestHead
     from kubetls_sdk.client._http11_response import ResponseReader
 
-__all__ = ("Http11Transport", "is_for")
+__all__ = ("Http11Transport", "NotPlainError")
 
 _HTTPS_PORT = 443
 _NO_TIMEOUTS: dict[str, float | None] = {}
 
 
-def is_for(request: Any) -> bool:
-    """Tell whether this transport can carry a request."""
-    return not (
-        request.method == "CONNECT"
-        or request.url.scheme != "https"
-        or "trace" in request.extensions
-        or "upgrade" in request.headers
-    )
+class NotPlainError(Exception):
+    """The request is for the library's own transport; nothing was sent."""
 
 
 class Http11Transport:
@@ -67,14 +62,14 @@ class Http11Transport:
         self._stream_type = type("Http11Stream", (_BodyStream, library.AsyncByteStream), {})
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send a request and return its response, whose stream may still be on its way."""
+        """Send a request and return its response, whose stream may still be on its way.
+
+        Raises:
+            NotPlainError: It is not one for this transport.
+        """
         timeouts = request.extensions.get("timeout", _NO_TIMEOUTS)
         try:
-            head = encode_head(
-                request.method.encode("ascii"),
-                request.extensions.get("target") or request.url.raw_path,
-                request.headers.raw,
-            )
+            head = _plain_head(request)
             connection = await self._pool.acquire(
                 _key(request),
                 connect_timeout=timeouts.get("connect"),
@@ -160,6 +155,11 @@ class _BodyStream:
         if reader.chunks:
             yield reader.take()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response no longer needs its connection."""
+        return self._connection is None
+
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -182,6 +182,22 @@ class _NetworkStream:
     def get_extra_info(self, info: str) -> Any:
         """Return `ssl_object`, `socket`, `client_addr` or `server_addr`, else None."""
         return self._transport.get_extra_info(self._NAMES.get(info, info))
+
+
+def _plain_head(request: Any) -> RequestHead:
+    head = encode_head(
+        request.method.encode("ascii"),
+        request.extensions.get("target") or request.url.raw_path,
+        request.headers.raw,
+    )
+    if (
+        head.asks_for_upgrade
+        or request.method == "CONNECT"
+        or request.url.scheme != "https"
+        or "trace" in request.extensions
+    ):
+        raise NotPlainError
+    return head
 
 
 def _key(request: Any) -> Key:

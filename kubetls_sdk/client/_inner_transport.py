@@ -97,18 +97,21 @@ class AsyncInnerTransport:
         self._options = options
         self._others: LibraryTransport | None = None
         self._ours: Http11Transport | None = None
-        self._is_plain: Any = None
+        self._not_plain: type[Exception]
         if _HAS_HTTPTOOLS and not options.get("http2") and _is_on_asyncio():
-            from kubetls_sdk.client._http11_transport import Http11Transport, is_for
+            from kubetls_sdk.client._http11_transport import Http11Transport, NotPlainError
 
             limits = options.get("limits") or library.Limits(**_DEFAULT_LIMITS)
             self._ours = Http11Transport(library, context, limits)
-            self._is_plain = is_for
+            self._not_plain = NotPlainError
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request."""
-        if self._ours is not None and self._is_plain(request):
-            return await self._ours.handle_async_request(request)
+        if self._ours is not None:
+            try:
+                return await self._ours.handle_async_request(request)
+            except self._not_plain:
+                pass
         return await self._library_transport().handle_async_request(request)
 
     async def aclose_idle(self) -> None:

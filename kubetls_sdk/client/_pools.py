@@ -109,11 +109,11 @@ class Pools:
             pool.starting += 1
         return pool
 
-    def answer(self, pool: Pool, peer: VerifiedPeer | None) -> None:
-        """The response has begun; its body is being read until `finish`."""
+    def answer(self, pool: Pool, peer: VerifiedPeer | None, *, is_open: bool = True) -> None:
+        """The response has begun; when it is open, its body is being read until `finish`."""
         with self._lock:
             pool.starting -= 1
-            pool.streaming += 1
+            pool.streaming += is_open
             pool.note(peer)
 
     def fail(self, pool: Pool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kubetls_sdk.expectation import ExpectedPeer
 
-__all__ = ("Servers", "expected_servers")
+__all__ = ("Servers", "Url", "expected_servers")
 
 _SCHEMES = ("https", "wss")
 _HTTPS_PORT = 443
@@ -31,16 +31,30 @@ _host_and_port = re.compile(
 ).fullmatch
 
 
+class Url(Protocol):
+    """The parts of a library's URL that decide."""
+
+    @property
+    def scheme(self) -> str:
+        """Lower case."""
+        ...
+
+    @property
+    def raw_host(self) -> bytes:
+        """ASCII, an IPv6 address without brackets."""
+        ...
+
+    @property
+    def port(self) -> int | None:
+        """None for the default one."""
+        ...
+
+
 class Servers(Protocol):
     """Says who is expected at an origin."""
 
-    def expected(self, scheme: str, host: str, port: int | None) -> ExpectedPeer:
-        """Return whom to require.
-
-        Args:
-            scheme: Of the URL, lower case.
-            host: Of the URL, ASCII, an IPv6 address without brackets.
-            port: Of the URL; None for the default one.
+    def expected(self, url: Url) -> ExpectedPeer:
+        """Return whom to require at a URL.
 
         Raises:
             ConfigurationError: The scheme is not TLS, or nobody is expected there.
@@ -80,8 +94,8 @@ class _OneServer:
     def __init__(self, expected: ExpectedPeer) -> None:
         self._expected = expected
 
-    def expected(self, scheme: str, host: str, port: int | None) -> ExpectedPeer:
-        _require_tls(scheme)
+    def expected(self, url: Url) -> ExpectedPeer:
+        _require_tls(url.scheme)
         return self._expected
 
 
@@ -94,8 +108,9 @@ class _ByOrigin:
         if len(self._expected) != len(pairs):
             raise ConfigurationError(f"expected each server once, got {sorted(servers)!r}")
 
-    def expected(self, scheme: str, host: str, port: int | None) -> ExpectedPeer:
-        _require_tls(scheme)
+    def expected(self, url: Url) -> ExpectedPeer:
+        _require_tls(url.scheme)
+        host, port = url.raw_host.decode("ascii"), url.port
         name = _canonical(host)
         by_port = self._expected.get((name, port or _HTTPS_PORT))
         expected = by_port if by_port is not None else self._expected.get((name, None))
@@ -108,8 +123,9 @@ class _ByOrigin:
 
 
 class _ByServiceName:
-    def expected(self, scheme: str, host: str, port: int | None) -> ExpectedPeer:
-        _require_tls(scheme)
+    def expected(self, url: Url) -> ExpectedPeer:
+        _require_tls(url.scheme)
+        host = url.raw_host.decode("ascii")
         if _is_address(host):
             raise ConfigurationError(f"expected a DNS name of a service in the URL, got {host!r}")
         return ServiceName(_canonical(host))

@@ -68,9 +68,8 @@ class _Transport:
         self._unsubscribe: Callable[[], object] | None = None
 
     def _expected(self, request: Any) -> ExpectedPeer:
-        url = request.url
         try:
-            return self._servers.expected(url.scheme, url.raw_host.decode("ascii"), url.port)
+            return self._servers.expected(request.url)
         except ConfigurationError as err:
             raise self._library.UnsupportedProtocol(str(err)) from err
 
@@ -102,9 +101,12 @@ class _Transport:
             handled=handled,
         )
 
-    def _answered(self, pool: Pool, request: Any, response: Any) -> None:
-        self._pools.answer(pool, response.extensions.get("verified_peer"))
+    def _answered(self, pool: Pool, request: Any, response: Any) -> bool:
+        """Take note of a response; tell whether it still has to be read from its connection."""
         pool.answered.add(request.url.netloc)
+        is_open = not getattr(response.stream, "is_complete", False)
+        self._pools.answer(pool, response.extensions.get("verified_peer"), is_open=is_open)
+        return is_open
 
 
 class SyncTransport(_Transport):
@@ -133,8 +135,9 @@ class SyncTransport(_Transport):
             if clearer is err:
                 raise
             raise clearer from clearer.__cause__
-        self._answered(pool, request, response)
-        response.stream = _streams(self._library)[0](response.stream, lambda: self._finish(pool))
+        if self._answered(pool, request, response):
+            stream = _streams(self._library)[0]
+            response.stream = stream(response.stream, lambda: self._finish(pool))
         if self._pools.has_retired:
             self._sweep()
         return response
@@ -205,8 +208,9 @@ class AsyncTransport(_Transport):
             if clearer is err:
                 raise
             raise clearer from clearer.__cause__
-        self._answered(pool, request, response)
-        response.stream = _streams(self._library)[1](response.stream, lambda: self._finish(pool))
+        if self._answered(pool, request, response):
+            stream = _streams(self._library)[1]
+            response.stream = stream(response.stream, lambda: self._finish(pool))
         if self._pools.has_retired:
             await self._sweep()
         return response

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from kubetls_sdk._context import client_context, server_context
-from kubetls_sdk.client._http11_transport import Http11Transport, is_for
+from kubetls_sdk.client._http11_transport import Http11Transport, NotPlainError
 from kubetls_sdk.expectation import expected_peer
 from kubetls_sdk.testing import DevelopmentCA
 from tests.integration.calling import eventually
@@ -115,21 +115,27 @@ def answering(*parts, keep_open=True):
     return script
 
 
-class TestIsFor:
+class TestPlainRequests:
     @pytest.mark.parametrize(
-        ("request_", "expected"),
+        "request_",
         [
-            pytest.param({}, True, id="plain"),
-            pytest.param({"method": "CONNECT"}, False, id="connect"),
-            pytest.param({"url": "wss://orders/"}, False, id="web-socket"),
-            pytest.param({"headers": {"Upgrade": "websocket"}}, False, id="upgrade"),
-            pytest.param({"extensions": {"trace": print}}, False, id="trace"),
+            pytest.param({"method": "CONNECT"}, id="connect"),
+            pytest.param({"url": "wss://localhost/"}, id="web-socket"),
+            pytest.param({"headers": {"Upgrade": "websocket"}}, id="upgrade"),
+            pytest.param({"extensions": {"trace": print}}, id="trace"),
         ],
     )
-    def test_plain_requests(self, library, request_, expected):
-        """What needs more than a request and a response is left to the library."""
-        request = library.Request(**{"method": "GET", "url": "https://orders/", **request_})
-        assert is_for(request) is expected
+    def test_others_are_left_to_the_library(self, run, library, orders, request_):
+        """What needs more than a request and a response is refused before anything connects."""
+
+        async def story(client):
+            with pytest.raises(NotPlainError):
+                await client.send(
+                    library.Request(**{"method": "GET", "url": orders.url, **request_})
+                )
+
+        run(story)
+        assert orders.connections == 0
 
 
 class TestRequest:

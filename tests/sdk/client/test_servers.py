@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,11 @@ BILLING = "spiffe://example.org/ns/shop/sa/billing"
 
 
 def at(servers, host, port=None, scheme="https"):
-    return str(servers.expected(scheme, host, port)).strip("'")
+    return str(servers.expected(url(host, port, scheme))).strip("'")
+
+
+def url(host, port=None, scheme="https"):
+    return SimpleNamespace(scheme=scheme, raw_host=host.encode(), port=port)
 
 
 class TestArguments:
@@ -155,7 +160,7 @@ class TestSchemes:
     def test_only_tls(self, servers, scheme):
         """Every kind of expectation refuses a scheme without TLS."""
         with pytest.raises(ConfigurationError, match="expected an https URL"):
-            servers.expected(scheme, "a", None)
+            servers.expected(url("a", scheme=scheme))
 
     def test_web_sockets(self):
         """A WebSocket over TLS is as good as https."""
@@ -166,10 +171,10 @@ class TestByServiceName:
     def test_name_of_the_url(self):
         """The URL's own host name is what the leaf must carry."""
         servers = expected_servers(service_names=True)
-        assert servers.expected("https", "Orders.Shop.svc.", 1) == ServiceName("orders.shop.svc")
+        assert servers.expected(url("Orders.Shop.svc.", 1)) == ServiceName("orders.shop.svc")
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
     def test_not_a_name(self, host):
         """An address, or nothing, is no service name."""
         with pytest.raises(ConfigurationError, match="expected a DNS name"):
-            expected_servers(service_names=True).expected("https", host, None)
+            expected_servers(service_names=True).expected(url(host))
