@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from kubetls_sdk import StaticSource, TrustBundleSet
-from kubetls_sdk._context import server_context
+from kubetls_sdk.context import server_context
 from kubetls_sdk.testing import DevelopmentCA, KubeletVolume
 
 if TYPE_CHECKING:
