@@ -64,9 +64,9 @@ class TestStart:
 
     def test_starts_once(self, path):
         """A second start is a mistake."""
-        with PolicyFile(path, trust_domain=OWN) as policies:
-            with pytest.raises(ConfigurationError, match="started before"):
-                policies.start()
+        policies = PolicyFile(path, trust_domain=OWN)
+        with policies, pytest.raises(ConfigurationError, match="started before"):
+            policies.start()
 
     def test_ends_its_thread(self, path):
         """Leaving the block leaves nothing running."""

@@ -14,7 +14,7 @@ from tests.sdk.authz.test_properties import _policies, _requests, _rule_lists
 
 class TestExplain:
     @given(_rule_lists, _requests)
-    @settings(max_examples=400)
+    @settings(max_examples=100)
     def test_agrees_with_decide(self, rule_list, request):
         """The rules that match are those that decide, for every request."""
         policies = PolicySet(_policies(rule_list))

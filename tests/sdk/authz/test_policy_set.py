@@ -73,6 +73,25 @@ class TestDefaults:
         cached = policies._enforced._callers["example.org"]
         assert len(cached) <= 8192
 
+    def test_many_rules_for_one_caller(self):
+        """Compiled when loaded; each is found, and the others do not get in its way."""
+        items = [
+            f"- {{name: r{index}, from: {SHOP}, to: {{methods: GET, paths: '/s{index}/{{x}}'}}}}"
+            for index in range(100)
+        ]
+        policies = parse(rules(allow="\n".join(items)))
+        for index in range(100):
+            assert policies.decide(WEB, "GET", f"/s{index}/a").rule == f"r{index}"
+            assert not policies.decide(WEB, "GET", f"/s{index}").allowed
+
+    def test_odd_paths_get_the_same_answer_again(self):
+        """The remembered way knows empty segments and stars in requests for what they are."""
+        policies = allow(operation="{methods: GET, paths: ['/a/{x}', '/b/{x}/c']}")
+        asked = ["/a/*", "/a/", "/a//", "//a", "/a", "", "/b//c", "/b/*/c", "/b/x/c/", "a/x"]
+        expected = {"/a/*", "/b/*/c"}
+        for _ in range(3):
+            assert {p for p in asked if policies.decide(WEB, "GET", p).allowed} == expected
+
     def test_paths_and_odd_methods_are_not_remembered(self):
         """What an attacker chooses takes no memory."""
         policies = allow()
