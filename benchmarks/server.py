@@ -40,7 +40,7 @@ def plaintext(port: int) -> list[str]:
 def ours(workspace: Workspace, port: int) -> list[str]:
     """The SDK's server with a policy."""
     return python(
-        "-m", "kubetls_sdk.cli", "serve", "benchmarks.app:app", "--port", str(port), *QUIET,
+        "-m", "kubetls_sdk", "serve", "benchmarks.app:app", "--port", str(port), *QUIET,
         "--volume", str(workspace.volume), "--policy", str(workspace.policy),
     )  # fmt: skip
 

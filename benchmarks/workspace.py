@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ("Workspace",)
 
 POLICY = """\
-apiVersion: kubetls/v1
+version: 1
 policies:
-- name: orders
-  rules:
-  - name: web-reads
-    from: [{serviceAccount: web, namespace: shop}]
-    to: [{methods: [GET], paths: ["/"]}]
+  - name: orders
+    allow:
+      - name: web-reads
+        from: {namespace: shop, serviceAccount: web}
+        to: {methods: GET, paths: /}
 """
 
 

@@ -27,9 +27,12 @@ from .exceptions import (
     VolumeError,
 )
 from .source import Snapshot, Source, StaticSource
+from .source_status import SourceStatus
 from .spiffe_id import SpiffeId, TrustDomain
 from .svid import X509Svid
 from .verification import VerifiedPeer, verify_svid
+from .volume import VolumeFiles
+from .volume_source import VolumeSource
 
 __version__ = "0.1.0"
 
@@ -46,6 +49,7 @@ __all__ = (
     "Snapshot",
     "Source",
     "SourceClosedError",
+    "SourceStatus",
     "SpiffeId",
     "SpiffeIdError",
     "StaticSource",
@@ -55,6 +59,8 @@ __all__ = (
     "TrustDomain",
     "VerifiedPeer",
     "VolumeError",
+    "VolumeFiles",
+    "VolumeSource",
     "X509Svid",
     "__version__",
     "verify_svid",

@@ -72,7 +72,7 @@ class InnerContext(ssl.SSLContext):
         context.notes_presented = notes_presented
         context.check_hostname = False  # The SPIFFE check in the handshake names the peer.
         context.verify_mode = ssl.CERT_OPTIONAL if reloading.optional else ssl.CERT_REQUIRED
-        context.verify_flags |= _VERIFY_X509_PARTIAL_CHAIN  # type: ignore[operator]
+        context.verify_flags |= _VERIFY_X509_PARTIAL_CHAIN
         context.minimum_version = (
             ssl.TLSVersion.TLSv1_2 if reloading.allow_tls12 else ssl.TLSVersion.TLSv1_3
         )
@@ -91,12 +91,14 @@ class InnerContext(ssl.SSLContext):
     def _wrap_bio(self, *args: Any, owner: Any, session: Any = None, **kwargs: Any) -> Any:
         del session  # Nothing is resumed.
         owner._reloading, owner.snapshot = self.reloading, self.snapshot  # noqa: SLF001
-        return super()._wrap_bio(*args, owner=owner, session=None, **kwargs)
+        c_type: Any = super()
+        return c_type._wrap_bio(*args, owner=owner, session=None, **kwargs)  # noqa: SLF001
 
     def _wrap_socket(self, *args: Any, owner: Any, session: Any = None, **kwargs: Any) -> Any:
         del session
         owner._reloading, owner.snapshot = self.reloading, self.snapshot  # noqa: SLF001
-        return super()._wrap_socket(*args, owner=owner, session=None, **kwargs)
+        c_type: Any = super()
+        return c_type._wrap_socket(*args, owner=owner, session=None, **kwargs)  # noqa: SLF001
 
 
 def presented_leaf(message: bytes, version: int) -> bytes | None:
