@@ -107,7 +107,7 @@ class _Connection:
             transport.answered = False
             receive(_REQUEST)
             # One turn of the loop at a time, as sockets give.
-            while not transport.answered:
+            while not transport.answered:  # noqa: ASYNC110 - there is nobody to set an event
                 await asyncio.sleep(0)
         elapsed = time.perf_counter() - started
         if not transport.last.startswith(b"HTTP/1.1 200"):
