@@ -18,7 +18,6 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -28,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubetls_sdk import metrics
+from kubetls_sdk._policy_text import are_same, attempt_texts, fingerprint_of, read_texts
 from kubetls_sdk._watch import changes
 from kubetls_sdk.authz.policy_set import PolicySet
-from kubetls_sdk.authz.yaml_node import MAX_TEXT_BYTES
 from kubetls_sdk.exceptions import ConfigurationError, PolicyError
 
 if TYPE_CHECKING:
@@ -45,10 +44,8 @@ __all__ = ("PolicyFile", "read_policies")
 _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 0.05
 _JOIN_SECONDS = 5.0
-_MAX_FILES = 1000
 _RULES_PER_BREATH = 16
 _BREATH_SECONDS = 0.0001
-_SUFFIXES = (".yaml", ".yml")
 
 
 class PolicyFile:
@@ -95,8 +92,8 @@ class PolicyFile:
         """
         if self._thread is not None or self._stop.is_set():
             raise ConfigurationError("expected a new PolicyFile, got one that was started before")
-        texts = _read(self.paths)
-        self._put(self._parse(texts), _fingerprint(texts))
+        texts = read_texts(self.paths)
+        self._put(self._parse(texts), fingerprint_of(texts))
         self._thread = threading.Thread(target=self._follow, name="kubetls-policy", daemon=True)
         _started.add(self)
         self._thread.start()
@@ -160,7 +157,7 @@ class PolicyFile:
             else:
                 self._refuse(str(err))
             return
-        fingerprint = _fingerprint(texts)
+        fingerprint = fingerprint_of(texts)
         if fingerprint == self._fingerprint:
             metrics.increment(metrics.POLICY_RELOADS, result="unchanged")
             self._recover()
@@ -174,13 +171,13 @@ class PolicyFile:
 
     def _settled(self) -> Mapping[str, str]:
         """Read until two reads agree, when what is there is not what is in force."""
-        texts = _attempt(self.paths)
-        if not isinstance(texts, PolicyError) and _fingerprint(texts) == self._fingerprint:
+        texts = attempt_texts(self.paths)
+        if not isinstance(texts, PolicyError) and fingerprint_of(texts) == self._fingerprint:
             return texts
         for _ in range(20):
             self._stop.wait(_SETTLE_SECONDS)
-            again = _attempt(self.paths)
-            if _same(texts, again):
+            again = attempt_texts(self.paths)
+            if are_same(texts, again):
                 break
             texts = again
         else:
@@ -242,63 +239,8 @@ def read_policies(*paths: str | os.PathLike[str], trust_domain: TrustDomain) -> 
     Raises:
         PolicyError: A file is missing, unreadable or not a valid policy.
     """
-    texts = _read(tuple(Path(path) for path in paths))
+    texts = read_texts(tuple(Path(path) for path in paths))
     return PolicySet.parse(texts, trust_domain=trust_domain)
-
-
-def _read(paths: tuple[Path, ...]) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for path in paths:
-        try:
-            for file in _files(path):
-                texts[str(file)] = _text(file)
-        except FileNotFoundError as err:
-            raise PolicyError("expected a policy file, got none", file=str(path)) from err
-        except (OSError, UnicodeDecodeError) as err:
-            raise PolicyError(f"expected a readable UTF-8 file, got {err}", file=str(path)) from err
-    return texts
-
-
-def _text(file: Path) -> str:
-    with file.open("rb") as stream:
-        content = stream.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
-        raise PolicyError(f"expected at most {MAX_TEXT_BYTES} bytes", file=str(file))
-    return content.decode("utf-8")
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix in _SUFFIXES and not entry.name.startswith(".")
-    )
-    if len(found) > _MAX_FILES:
-        raise PolicyError(f"expected at most {_MAX_FILES} policy files", file=str(path))
-    return found
-
-
-def _attempt(paths: tuple[Path, ...]) -> dict[str, str] | PolicyError:
-    try:
-        return _read(paths)
-    except PolicyError as err:
-        return err
-
-
-def _same(one: dict[str, str] | PolicyError, other: dict[str, str] | PolicyError) -> bool:
-    if isinstance(one, PolicyError) or isinstance(other, PolicyError):
-        return str(one) == str(other)
-    return one == other
-
-
-def _fingerprint(texts: Mapping[str, str]) -> bytes:
-    digest = hashlib.sha256()
-    for name, text in texts.items():
-        digest.update(f"{len(name)} {name} {len(text)} ".encode())
-        digest.update(text.encode())
-    return digest.digest()
 
 
 class Breather:
