@@ -6,3 +6,7 @@ Import what you use by its full name, so that no framework is loaded unasked:
 
 All lines of the log come from the logger `kubetls_sdk.server` and the ones below it.
 """
+
+from __future__ import annotations
+
+__all__: tuple[str, ...] = ()
