@@ -11,7 +11,7 @@ Rules:
     2. A file that cannot be used keeps the last good policies: one log line, a metric, `error`.
     3. A file or directory that is gone denies everything until it is back: its deny rules are
        unknown. At the start it is an error.
-    4. Files are read twice, and used when both reads agree, so that a file that is being written
+    4. A change is read twice, and used when both reads agree, so that a file that is being written
        is not used half: a missing half may be the deny rules.
     5. A process that forks starts its own: in the child everything is denied.
 """
