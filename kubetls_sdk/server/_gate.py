@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Gate", "peer_address")
 
-_SHUTDOWN_SECONDS = 5.0
-
 
 class Reception(asyncio.Protocol):
     """Keeps what the verified peer sent with its last handshake message, for the real protocol."""
@@ -102,7 +100,6 @@ class Gate(asyncio.Protocol):
             self._context,
             server_side=True,
             ssl_handshake_timeout=self._timeout,
-            ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
         )
         self._step()
 

@@ -122,8 +122,8 @@ class Listener:
         peer = PeerConnection(self.source, connection.verified_peer, snapshot, address=address)
         grace = self.sweeper.grace
 
-        def end(_: str) -> None:
-            end_transport(transport, grace)
+        def end(has_websockets: bool) -> None:
+            end_transport(transport, grace, is_closing=has_websockets)
 
         peer.end = end
         self.sweeper.add(peer)
@@ -169,12 +169,12 @@ class EncryptedEntrance(asyncio.Protocol):
         self._listener.replace(cast("asyncio.Transport", transport), *self._arguments)
 
 
-def end_transport(transport: asyncio.Transport, grace: float) -> None:
+def end_transport(transport: asyncio.Transport, grace: float, *, is_closing: bool) -> None:
     """Let a response that is under way finish within `grace` seconds, then close whatever is left.
 
     `shutdown` is what uvicorn calls on each of its protocols for a graceful stop.
     """
     protocol: Any = transport.get_protocol()
     asyncio.get_running_loop().call_later(grace, transport.abort)
-    if protocol is not None:
+    if protocol is not None and not is_closing:
         protocol.shutdown()

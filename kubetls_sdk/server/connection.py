@@ -54,7 +54,8 @@ class PeerConnection:
         caller: The peer, as applications see it.
         spiffe_id: Of the peer; None for an anonymous client.
         identity: The same as text, one object for all connections of a peer.
-        end: Called with a reason when the peer is not trusted any more; set by the server.
+        end: Ends the transport when the peer is refused, set by the server; called with whether
+            WebSockets say goodbye by themselves.
         websockets: How to close each open WebSocket of this connection.
         is_ended: `terminate` was called.
     """
@@ -87,7 +88,7 @@ class PeerConnection:
         self.spiffe_id = self.caller.spiffe_id
         self.identity = None if peer is None else intern(str(peer.spiffe_id))
         self.address = address
-        self.end: Callable[[str], None] | None = None
+        self.end: Callable[[bool], None] | None = None
         self.websockets: set[Callable[[str], None]] = set()
         self.is_ended = False
 
@@ -117,10 +118,11 @@ class PeerConnection:
         self.is_ended = True
         log_refusal("connection", reason, address=self.address, spiffe_id=self.spiffe_id)
         metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="refused")
-        for close in list(self.websockets):
+        open_websockets = list(self.websockets)
+        for close in open_websockets:
             close(reason)
         if self.end is not None:
-            self.end(reason)
+            self.end(bool(open_websockets))
 
     def _recheck(self, now: float) -> str | None:
         if self._refused is None and self.peer is not None:

@@ -140,7 +140,7 @@ class _PeerServer(TCPServer):
             config.source, connection.verified_peer, snapshot, address=peer_address(transport)
         )
 
-        def end(_: str) -> None:
+        def end(_: bool) -> None:
             asyncio.get_running_loop().call_later(config.sweeper.grace, transport.abort)
 
         peer.end = end
