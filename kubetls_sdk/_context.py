@@ -22,7 +22,7 @@ import ssl
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 from kubetls_sdk._inner_context import InnerContext
 from kubetls_sdk._verifying import (
@@ -67,20 +67,19 @@ _WITHOUT_EFFECT = frozenset(
         "verify_mode",
     }
 )
-_OWN = frozenset(
-    {
-        "_alpn_protocols",
-        "_building",
-        "_inner",
-        "_noting_until",
-        "allow_tls12",
-        "expect",
-        "on_refusal",
-        "optional",
-        "server_side",
-        "source",
-    }
+_SETTINGS = frozenset(  # once, when the context is made
+    {"allow_tls12", "expect", "on_refusal", "optional", "server_side", "source"}
 )
+_STATE = frozenset({"_alpn_protocols", "_building", "_inner", "_noting_until", "_prepared"})
+
+
+@runtime_checkable
+class _TellsEarly(Protocol):
+    """A source that tells of a snapshot before it is in force."""
+
+    def subscribe_early(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Call `callback` with each snapshot before anyone can see it."""
+        ...
 
 
 class ReloadingContext(ssl.SSLContext):
@@ -103,6 +102,7 @@ class ReloadingContext(ssl.SSLContext):
     _building: threading.Lock
     _inner: InnerContext | None
     _noting_until: float
+    _prepared: InnerContext | None
 
     @property
     def verify_mode(self) -> ssl.VerifyMode:  # type: ignore[override]
@@ -125,7 +125,7 @@ class ReloadingContext(ssl.SSLContext):
         with self._building:
             if protocols != self._alpn_protocols:
                 self._alpn_protocols = protocols
-                self._inner = None
+                self._inner = self._prepared = None
 
     def wrap_socket(self, sock: Any, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """Wrap a socket as `ssl.SSLContext.wrap_socket` does; a `session` is not resumed."""
@@ -160,7 +160,7 @@ class ReloadingContext(ssl.SSLContext):
     set_psk_server_callback = load_cert_chain
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _OWN:
+        if name in _STATE or (name in _SETTINGS and name not in self.__dict__):
             object.__setattr__(self, name, value)
         elif name in _WITHOUT_EFFECT:
             _log.debug("setting %s has no effect on a reloading context", name)
@@ -177,11 +177,18 @@ class ReloadingContext(ssl.SSLContext):
             with self._building:
                 inner = self._inner
                 if inner is None or not self._fits(inner):
-                    inner = InnerContext.build(
-                        self.source.snapshot, self, notes_presented=self._notes_presented()
-                    )
-                    self._inner = inner
+                    inner = self._inner = self._next()
         return inner
+
+    def _next(self) -> InnerContext:
+        prepared = self._prepared
+        if prepared is not None and self._fits(prepared):
+            self._prepared = None
+            return prepared
+        return self._build(self.source.snapshot)
+
+    def _build(self, snapshot: Snapshot) -> InnerContext:
+        return InnerContext.build(snapshot, self, notes_presented=self._notes_presented())
 
     def _fits(self, inner: InnerContext) -> bool:
         # With TLS 1.2 each connection has settings of its own: a session cache that is shared with
@@ -287,6 +294,7 @@ def _make(protocol: int, **settings: Any) -> ReloadingContext:
         setattr(context, name, value)
     context._building = threading.Lock()  # noqa: SLF001
     context._inner = None  # noqa: SLF001
+    context._prepared = None  # noqa: SLF001
     context._noting_until = 0.0  # noqa: SLF001
     context._current()  # noqa: SLF001 - what is wrong with the SVID shows here, not at a handshake
     _follow(context)
@@ -294,12 +302,20 @@ def _make(protocol: int, **settings: Any) -> ReloadingContext:
 
 
 def _follow(context: ReloadingContext) -> None:
-    """Build each new generation when it comes, so that no connection has to wait for it."""
+    """Build each new generation before a connection asks for it, so that none has to wait."""
     reference = weakref.ref(context)
 
-    def prepare(_: Snapshot) -> None:
+    def prepare(snapshot: Snapshot) -> None:
         alive = reference()
-        if alive is not None:
+        if alive is not None and not alive.allow_tls12:
+            alive._prepared = alive._build(snapshot)  # noqa: SLF001
+
+    def take(_: Snapshot) -> None:
+        alive = reference()
+        if alive is not None and not alive.allow_tls12:
             alive._current()  # noqa: SLF001
 
-    weakref.finalize(context, context.source.subscribe(prepare))
+    source = context.source
+    if isinstance(source, _TellsEarly):
+        weakref.finalize(context, source.subscribe_early(prepare))
+    weakref.finalize(context, source.subscribe(take))

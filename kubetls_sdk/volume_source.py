@@ -107,6 +107,7 @@ class VolumeSource:
         self._max_stale = max_stale
         self._clock = clock
         self._subscribers = Subscribers()
+        self._early_subscribers = Subscribers()
         self._stop = threading.Event()
         self._reloading = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -139,6 +140,14 @@ class VolumeSource:
     def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Call `callback` with each later snapshot; the returned function ends that."""
         return self._subscribers.add(callback)
+
+    def subscribe_early(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Call `callback` with each later snapshot just before it is put in force.
+
+        For whoever has to be ready when the first connection asks for it. The snapshot comes into
+        force when all have returned, so they must be quick.
+        """
+        return self._early_subscribers.add(callback)
 
     def start(self, *, wait: float | None = None) -> Self:
         """Wait for usable credentials and begin to follow them; `with` does this.
@@ -279,6 +288,7 @@ class VolumeSource:
         before, self._last = self._last, last
         following = self._following(last)
         if following is not None:
+            self._early_subscribers.notify(following)
             self._changed_at = now
             self._snapshot = following
         self._status = self._new_status(read)
@@ -328,6 +338,7 @@ class VolumeSource:
         """In a forked child: the thread is not here, and the locks may be held by it."""
         self._reloading = threading.RLock()
         self._subscribers = Subscribers()
+        self._early_subscribers = Subscribers()
         self._stop.set()
         self._forget(
             SourceClosedError("the source belongs to the process before the fork: make one here")
