@@ -37,6 +37,7 @@ def _option(
 @_option("--uds", help="Listen on a unix socket instead.")
 @_option("--fd", type=int, help="Listen on an open socket instead.")
 @_option("--volume", metavar="DIR", help="Where the credentials are mounted.")
+@_option("--ready-timeout", 30.0, help="Seconds that the start waits for the credentials.")
 @_option("--policy", (), multiple=True, metavar="PATH", help="A policy file; repeatable.")
 @_option("--no-policy", False, is_flag=True, help="Let every verified workload do everything.")
 @_option(
@@ -113,7 +114,7 @@ def serve(app: str, **options: Any) -> None:
 def _tls(options: dict[str, Any]) -> MutualTls:
     names = (
         "client_cert", "http", "http2", "allow_tls12", "handshake_timeout", "max_handshakes",
-        "stream_recheck",
+        "stream_recheck", "ready_timeout",
     )  # fmt: skip
     settings = {name: options.pop(name) for name in names}
     return MutualTls(directory=options.pop("volume"), **settings)

@@ -52,6 +52,7 @@ class MutualTls:
         allow_tls12: Also accept TLS 1.2 (see the security guide: it costs and protects less).
         handshake_timeout: Seconds that a handshake may take.
         max_handshakes: Unfinished handshakes at once, for each process.
+        ready_timeout: Seconds that the start waits for the first usable content of the volume.
         stream_recheck: Seconds after which whatever runs on a connection has ended once its
             peer's certificate expired or its root was removed.
 
@@ -68,6 +69,7 @@ class MutualTls:
     handshake_timeout: float = 10.0
     max_handshakes: int = 1024
     stream_recheck: float = 5.0
+    ready_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         if self.client_cert not in ("required", "optional"):
@@ -153,7 +155,9 @@ class MutualTls:
         Raises:
             NotReadyError: The volume has nothing usable in time.
         """
-        return self.source if self.source is not None else VolumeSource(self.directory).start()
+        if self.source is not None:
+            return self.source
+        return VolumeSource(self.directory, ready_timeout=self.ready_timeout).start()
 
     def close_source(self, source: Source) -> None:
         """Close what `open_source` opened; a source that was given stays open."""
