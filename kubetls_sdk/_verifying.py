@@ -156,11 +156,23 @@ class VerifyingSSLSocket(_Verifying, ssl.SSLSocket):
         raise ConfigurationError("expected no other context on a living connection")
 
 
+class _Closed:
+    """What data goes through before the handshake is complete: nothing does."""
+
+    def read(self, *_: Any) -> NoReturn:
+        """Refuse."""
+        raise _too_early()
+
+    write = read
+
+
 class UnverifiedSSLObject(VerifyingSSLObject):
     """The object until its handshake is complete; then it becomes a plain `VerifyingSSLObject`.
 
     Changing the class leaves no check, and no reference cycle, on the way of the data.
     """
+
+    _open: Any = _Closed()
 
     def do_handshake(self) -> None:
         """Run the handshake and verify the peer.
@@ -173,19 +185,21 @@ class UnverifiedSSLObject(VerifyingSSLObject):
         with self._refusing():
             super().do_handshake()
             self._verify_peer()
+        self._open = self._sslobj
         self.__class__ = VerifyingSSLObject  # type: ignore[assignment]
 
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
-        """Refuse until the handshake is complete; uvloop keeps this method from before it."""
-        if type(self) is not VerifyingSSLObject:
-            raise _too_early()
-        return VerifyingSSLObject.read(self, len, buffer)
+    # uvloop keeps these two methods from before the handshake and calls them for all data. So each
+    # is one call that asks no question: until the handshake is complete, `_open` refuses.
 
-    def write(self, data: Any) -> int:
-        """Refuse until the handshake is complete; uvloop keeps this method from before it."""
-        if type(self) is not VerifyingSSLObject:
-            raise _too_early()
-        return VerifyingSSLObject.write(self, data)
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
+        """Read as `ssl.SSLObject.read` does; refuse until the handshake is complete."""
+        if buffer is not None:
+            return self._open.read(len, buffer)
+        return self._open.read(len)
+
+    def write(self, data: Any) -> Any:
+        """Write as `ssl.SSLObject.write` does; refuse until the handshake is complete."""
+        return self._open.write(data)
 
 
 class UnverifiedSSLSocket(VerifyingSSLSocket):
