@@ -96,21 +96,22 @@ class Origin:
     async def _connected(self, reader, writer):
         self._tasks.add(asyncio.current_task())
         self.open += 1
+        number = self.connections
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-                while await self._exchange(reader, writer):
+                while await self._exchange(reader, writer, number):
                     pass
         finally:
             self.open -= 1
             writer.transport.abort()
             self._tasks.discard(asyncio.current_task())
 
-    async def _exchange(self, reader, writer):
+    async def _exchange(self, reader, writer, connection):
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = head[0].split(" ", 2)
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
         body = await _body(reader, headers)
-        self.requests.append(Request(method, path, headers, body, id(writer)))
+        self.requests.append(Request(method, path, headers, body, connection))
         action, _, argument = path.lstrip("/").partition("?")
         answer = getattr(self, f"_{action}", self._ok)
         return await answer(writer, argument)
