@@ -19,7 +19,7 @@ from kubetls_sdk.authz import WEBSOCKET, refusal
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection
-from kubetls_sdk.server.granian import is_granian, refuse_granian
+from kubetls_sdk.server.granian import is_granian, refuse_start
 from kubetls_sdk.server.identity_headers import inspect_headers
 from kubetls_sdk.server.presented import PresentedChains
 from kubetls_sdk.server.record import is_recorded, record_request
@@ -93,8 +93,9 @@ class KubeTLSMiddleware:
             await self._serve_websocket(scope, receive, send)
         elif kind == "lifespan":
             if is_granian(receive):
-                refuse_granian()
-            await self.app(scope, receive, send)
+                await refuse_start(receive, send)
+            else:
+                await self.app(scope, receive, send)
         else:
             raise ConfigurationError(f"expected http, websocket or lifespan, got {kind!r}")
 

@@ -12,7 +12,12 @@ from typing import Any, NoReturn
 
 from kubetls_sdk.exceptions import ConfigurationError
 
-__all__ = ("is_granian", "refuse_granian", "serve")
+__all__ = ("is_granian", "refuse_start", "serve")
+
+_WHY = (
+    "expected a server that tells the client's certificate, got granian, which cannot: use"
+    " 'kubetls serve' or kubetls_sdk.server.uvicorn"
+)
 
 
 def is_granian(receive: Any) -> bool:
@@ -21,16 +26,10 @@ def is_granian(receive: Any) -> bool:
     return type(owner).__module__.partition(".")[0] in ("granian", "_granian")
 
 
-def refuse_granian() -> NoReturn:
-    """Refuse to run under granian.
-
-    Raises:
-        ConfigurationError: Always.
-    """
-    raise ConfigurationError(
-        "expected a server that tells the client's certificate, got granian, which cannot: use"
-        " 'kubetls serve' or kubetls_sdk.server.uvicorn"
-    )
+async def refuse_start(receive: Any, send: Any) -> None:
+    """Answer granian's lifespan so that it does not start, and says why."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": _WHY})
 
 
 def serve(*args: Any, **options: Any) -> NoReturn:
@@ -40,4 +39,4 @@ def serve(*args: Any, **options: Any) -> NoReturn:
         ConfigurationError: Always.
     """
     del args, options
-    refuse_granian()
+    raise ConfigurationError(_WHY)

@@ -21,6 +21,7 @@ from typing import Any
 
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.mutual_tls import MutualTls
+from kubetls_sdk.server.refusal_log import adopt_handlers
 
 __all__ = ("Worker", "worker_options")
 
@@ -50,3 +51,4 @@ class Worker(_worker_class()):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         if self.cfg.is_ssl:
             raise ConfigurationError("expected no certfile or keyfile: the mounted volume has it")
+        adopt_handlers("gunicorn.error")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server.refusal_log import adopt_handlers
 from kubetls_sdk.volume_source import VolumeSource
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class MutualTls:
         if listener is None:
             from kubetls_sdk.server._listener import Listener
 
+            adopt_handlers("uvicorn")
             source = self.open_source()
             listener = Listener(
                 self,

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from kubetls_sdk.exceptions import PeerError
     from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("LogQuota", "count_handshake", "log", "log_refusal", "log_refused_peer")
+__all__ = (
+    "LogQuota",
+    "adopt_handlers",
+    "count_handshake",
+    "log",
+    "log_refusal",
+    "log_refused_peer",
+)
 
 log = logging.getLogger("kubetls_sdk.server")
 
@@ -93,6 +100,19 @@ def log_refusal(
         f" ({missed} more such lines were not written)" if missed else "",
         extra={"event": event, "address": address, "spiffe_id": _text(spiffe_id), "reason": reason},
     )
+
+
+def adopt_handlers(of: str) -> None:
+    """Write our lines where the server's own go, unless somebody has configured ours.
+
+    Args:
+        of: Name of the server's logger.
+    """
+    ours = logging.getLogger("kubetls_sdk")
+    configured = [*ours.handlers, *log.handlers, *logging.root.handlers]
+    if all(isinstance(handler, logging.NullHandler) for handler in configured):
+        for handler in logging.getLogger(of).handlers:
+            ours.addHandler(handler)
 
 
 def log_refused_peer(err: PeerError) -> None:

@@ -233,9 +233,23 @@ def receive_response(connection: ssl.SSLSocket) -> tuple[int, dict[str, str], by
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
+    if headers.get("transfer-encoding") == "chunked":
+        return int(lines[0].split(" ")[1]), headers, _receive_chunks(connection, body)
     while len(body) < int(headers.get("content-length", "0")):
         body += connection.recv(65536)
     return int(lines[0].split(" ")[1]), headers, body
+
+
+def _receive_chunks(connection: ssl.SSLSocket, data: bytes) -> bytes:
+    while not data.endswith(b"0\r\n\r\n"):
+        data += connection.recv(65536)
+    body = b""
+    while True:
+        size, _, rest = data.partition(b"\r\n")
+        if int(size, 16) == 0:
+            return body
+        body += rest[: int(size, 16)]
+        data = rest[int(size, 16) + 2 :]
 
 
 def exchange(connection: ssl.SSLSocket, request: bytes = GET) -> tuple[int, dict[str, str], bytes]:
