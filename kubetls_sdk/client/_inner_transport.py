@@ -48,14 +48,17 @@ class LibraryTransport:
     ) -> None:
         kind = library.AsyncHTTPTransport if is_async else library.HTTPTransport
         self._transport = kind(verify=context, trust_env=False, **options)
+        # Of a sync connection the library hands out the inner object of its socket, which is not
+        # the one that verified; of an async one, the TLS object itself.
+        self._verifying = "ssl_object" if is_async else "socket"
 
     def handle_request(self, request: Any) -> Any:
         """Send a request."""
-        return _with_peer(self._transport.handle_request(request))
+        return self._with_peer(self._transport.handle_request(request))
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request."""
-        return _with_peer(await self._transport.handle_async_request(request))
+        return self._with_peer(await self._transport.handle_async_request(request))
 
     def close_idle(self) -> None:
         """Close what is not in use; nothing may be starting."""
@@ -74,6 +77,13 @@ class LibraryTransport:
     async def aclose(self) -> None:
         """Close everything."""
         await self._transport.aclose()
+
+    def _with_peer(self, response: Any) -> Any:
+        """Add who answered, from the connection that the response came on."""
+        stream = response.extensions["network_stream"]
+        peer: VerifiedPeer = stream.get_extra_info(self._verifying).verified_peer
+        response.extensions["verified_peer"] = peer
+        return response
 
     def _idle(self) -> list[Any]:
         connections = self._transport._pool.connections  # noqa: SLF001 - httpx has no way to it
@@ -141,15 +151,3 @@ def _is_on_asyncio() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _with_peer(response: Any) -> Any:
-    """Add who answered, from the connection that the response came on."""
-    stream = response.extensions.get("network_stream")
-    if stream is not None:
-        verifying = stream.get_extra_info("ssl_object")
-        if not hasattr(verifying, "verified_peer"):  # the sync one has the inner object of a socket
-            verifying = stream.get_extra_info("socket")
-        peer: VerifiedPeer | None = getattr(verifying, "verified_peer", None)
-        response.extensions["verified_peer"] = peer
-    return response

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from kubetls_sdk._context import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.expectation import ExpectedPeer
@@ -80,11 +80,19 @@ class Pools:
     Args:
         source: Its snapshot decides which pools are current.
         make: Makes the library's transport around a context.
+        alpn_protocols: What that transport will offer; so the context is built once.
     """
 
-    def __init__(self, source: Source, make: Callable[[ReloadingContext], Any]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        make: Callable[[ReloadingContext], Any],
+        *,
+        alpn_protocols: Sequence[str] = ("http/1.1",),
+    ) -> None:
         self._source = source
         self._make = make
+        self._alpn_protocols = alpn_protocols
         self._lock = threading.Lock()
         self._contexts: dict[ExpectedPeer, ReloadingContext] = {}
         self._pools: dict[ExpectedPeer, Pool] = {}
@@ -156,7 +164,9 @@ class Pools:
             self._retire([expected])
         context = self._contexts.get(expected)
         if context is None:
-            context = self._contexts[expected] = client_context(self._source, expect=expected)
+            context = self._contexts[expected] = client_context(
+                self._source, expect=expected, alpn_protocols=self._alpn_protocols
+            )
         pool = self._pools[expected] = Pool(snapshot, self._make(context), loop)
         return pool
 

@@ -16,7 +16,7 @@ from kubetls_sdk.client._transport import AsyncTransport, SyncTransport
 from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from kubetls_sdk._context import ReloadingContext
@@ -71,11 +71,16 @@ class Setup:
 
     def sync_transport(self) -> Any:
         """Make the transport of a `Client`."""
-        return SyncTransport(self._library, self._servers, self._source, self._make_sync)
+        return self._transport(SyncTransport, self._make_sync)
 
     def async_transport(self) -> Any:
         """Make the transport of an `AsyncClient`."""
-        return AsyncTransport(self._library, self._servers, self._source, self._make_async)
+        return self._transport(AsyncTransport, self._make_async)
+
+    def _transport(self, kind: type[Any], make: Callable[[ReloadingContext], Any]) -> Any:
+        # In this order the libraries' own transports offer them.
+        protocols = ("http/1.1", "h2") if self._of_transport.get("http2") else ("http/1.1",)
+        return kind(self._library, self._servers, self._source, make, protocols)
 
     def _make_sync(self, context: ReloadingContext) -> Any:
         return LibraryTransport(self._library, context, self._of_transport)

@@ -28,7 +28,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.volume_source import VolumeSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from types import ModuleType
 
     from kubetls_sdk._context import ReloadingContext
@@ -48,6 +48,7 @@ class _Transport:
         servers: Who is expected where.
         source: Our identity; None for a `VolumeSource` of our own.
         make: Makes the library's transport around a context.
+        alpn_protocols: What that transport will offer.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class _Transport:
         servers: Servers,
         source: Source | None,
         make: Callable[[ReloadingContext], Any],
+        alpn_protocols: Sequence[str],
     ) -> None:
         self._library = library
         self._servers = servers
@@ -63,7 +65,7 @@ class _Transport:
         if source is None:
             source = self._own_source = VolumeSource()
         self._source = source
-        self._pools = Pools(self._source, make)
+        self._pools = Pools(self._source, make, alpn_protocols=alpn_protocols)
         self._opening = threading.Lock()
         self._unsubscribe: Callable[[], object] | None = None
 
@@ -225,7 +227,7 @@ class AsyncTransport(_Transport):
             await anyio.to_thread.run_sync(self._own_source.close)
 
     async def _open(self) -> None:
-        await anyio.to_thread.run_sync(self._open_blocking)
+        await anyio.to_thread.run_sync(self._open_blocking, abandon_on_cancel=True)
 
     def _open_blocking(self) -> None:
         with self._opening:

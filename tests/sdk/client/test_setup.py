@@ -170,6 +170,31 @@ class TestWebRoots:
         assert (ran.stdout, ran.stderr) == ("done\n", "")
 
 
+class TestContext:
+    @pytest.mark.parametrize("http2", [False, True])
+    def test_is_built_once(self, make, module, http2, monkeypatch):
+        """What the transport sets on its context is set already: a first request builds once."""
+        import asyncio
+
+        from kubetls_sdk._inner_context import InnerContext
+
+        built = []
+        build = InnerContext.build
+        monkeypatch.setattr(
+            InnerContext,
+            "build",
+            lambda *args, **options: built.append(1) or build(*args, **options),
+        )
+        client = make(http2=http2)
+        library = importlib.import_module(module.__name__.rpartition(".")[2])
+        is_sync = isinstance(client, library.Client)
+        with pytest.raises(library.ConnectError):
+            client.get("https://localhost:1") if is_sync else asyncio.run(
+                client.get("https://localhost:1")
+            )
+        assert built == [1]
+
+
 class TestWithoutHttptools:
     def test_library_transport(self, monkeypatch, kubetls_source):
         """Without httptools the library's own transport carries async requests."""
