@@ -8,10 +8,8 @@ Plain event loops; slices alternate.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
@@ -21,7 +19,7 @@ import httpx2
 import kubetls_sdk.client.httpx
 import kubetls_sdk.client.httpx2
 from benchmarks.measure import Measure, Spread
-from benchmarks.processes import LOAD_CPU, Processes, cpu_seconds, free_port, python
+from benchmarks.processes import LOAD_CPU, Processes, cpu_seconds, free_port, on_core, python
 from benchmarks.workspace import Workspace
 from kubetls_sdk import StaticSource, TrustBundleSet
 
@@ -46,7 +44,7 @@ class Pair(NamedTuple):
 
 def measures() -> Iterator[Measure]:
     """Requests a second, as slice-by-slice ratios."""
-    with Workspace.temporary() as workspace, Processes.started() as processes, _on_core(LOAD_CPU):
+    with Workspace.temporary() as workspace, Processes.started() as processes, on_core(LOAD_CPU):
         port = free_port()
         files = workspace.stock
         pid = processes.start(
@@ -198,14 +196,3 @@ def _load_sync(call: Callable[[], object]) -> float:
         call()
         done += 1
     return done / (time.perf_counter() - began)
-
-
-@contextmanager
-def _on_core(cpu: int) -> Iterator[None]:
-    """Run this process on one core for a while, apart from the server."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

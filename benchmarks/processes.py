@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ("LOAD_CPU", "SERVER_CPU", "Processes", "cpu_seconds", "free_port", "python")
+__all__ = (
+    "LOAD_CPU",
+    "SERVER_CPU",
+    "Processes",
+    "cpu_seconds",
+    "free_port",
+    "memory_mb",
+    "on_core",
+    "python",
+)
 
 CPUS = sorted(os.sched_getaffinity(0))
 LOAD_CPU = CPUS[0]
@@ -42,11 +52,30 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (row,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(row.split()[1]) / 1024
+
+
+@contextmanager
+def on_core(cpu: int) -> Iterator[None]:
+    """Run this process on one core for a while, apart from the server."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Processes:
     """The processes of one set-up under test."""
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - a full pipe would stop whoever logs
 
     @classmethod
     @contextmanager
@@ -63,19 +92,23 @@ class Processes:
         process = subprocess.Popen(  # the commands are this module's own
             ["taskset", "-c", str(cpu), *command],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
         )
         self._running.append(process)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                error = process.stderr.read().decode(errors="replace") if process.stderr else ""
-                raise RuntimeError(f"{command} ended with {process.returncode}: {error[-800:]}")
+                raise RuntimeError(f"{command} ended with {process.returncode}: {self.log()}")
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return process.pid
             time.sleep(0.02)
         raise TimeoutError(f"{command} does not listen on {port}")
+
+    def log(self) -> str:
+        """The end of what they have logged."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-800:]
 
     def end(self) -> None:
         """Ask each to end, then make sure."""
@@ -87,6 +120,5 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stderr:
-                process.stderr.close()
         self._running.clear()
+        self._log.close()
