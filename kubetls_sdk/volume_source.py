@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -213,6 +212,8 @@ class VolumeSource:
         self.close()
 
     async def __aenter__(self) -> Self:
+        import asyncio  # here, so that those who only read a volume do not load an event loop
+
         try:
             return await asyncio.to_thread(self.start)
         except BaseException:
@@ -225,6 +226,8 @@ class VolumeSource:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        import asyncio
+
         await asyncio.to_thread(self.close)
 
     def __reduce__(self) -> NoReturn:
