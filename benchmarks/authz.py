@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import Measure, Spread
+from kubetls_sdk._breather import Breather
 from kubetls_sdk.authz import PolicySet, refusal
-from kubetls_sdk.policy_file import Breather
+from kubetls_sdk.policy_file import PolicyFile
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 
 if TYPE_CHECKING:
@@ -115,21 +116,47 @@ def loading() -> Iterator[Measure]:
 
 
 def stalling() -> Iterator[Measure]:
-    """The longest pause of an event loop while rules are loaded in a thread."""
+    """The longest pause of an event loop while a thread replaces rules, beside one that only works.
+
+    The peer works as long as the load between two breaths: what is longer than its pauses is ours.
+    """
     for count in SIZES[1:]:
-        spread = Spread.of([asyncio.run(_longest(policy_text(count))) for _ in range(5)])
+        ours, theirs = [], []
+        for _ in range(7):
+            ours.append(asyncio.run(_longest(_reload(count))))
+            theirs.append(asyncio.run(_longest(_spin)))
         goal = None if count == 100 else 5
-        label = f"authz.reload.stall.{count}"
-        yield Measure(label, spread.median, "ms", goal, "lower", "an idle loop", spread)
+        label, spread = f"authz.reload.stall.{count}", Spread.of(ours)
+        yield Measure(label, spread.median, "ms", goal, "lower", "a loop alone", spread)
+    spread = Spread.of(theirs)
+    yield Measure("authz.reload.stall.peer", spread.median, "ms", None, "lower", "work", spread)
 
 
-async def _longest(text: str) -> float:
+def _reload(count: int) -> Callable[[], None]:
+    path = Path(tempfile.mkdtemp()) / "policy.yaml"
+    path.write_text(policy_text(count))
+    holder = PolicyFile(path, trust_domain=OWN).start()
+    holder.close()  # The watcher would look as well.
+    path.write_text(policy_text(count).replace("bench", "again"))
+
     def load() -> None:
-        PolicySet.parse({"bench.yaml": text}, trust_domain=OWN, pause=Breather())
+        holder.reload()
+        holder.reload()  # The next look frees what was replaced.
 
-    loading = asyncio.create_task(asyncio.to_thread(load))
+    return load
+
+
+def _spin() -> None:
+    pause, until = Breather(), time.perf_counter() + 1.0
+    while time.perf_counter() < until:
+        sum(range(2_000))
+        pause()
+
+
+async def _longest(work: Callable[[], None]) -> float:
+    working = asyncio.create_task(asyncio.to_thread(work))
     worst, last = 0.0, time.perf_counter()
-    while not loading.done():
+    while not working.done():
         await asyncio.sleep(0.0005)
         now = time.perf_counter()
         worst, last = max(worst, now - last - 0.0005), now

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubetls_sdk import metrics
+from kubetls_sdk._breather import Breather
 from kubetls_sdk._policy_text import are_same, attempt_texts, fingerprint_of, read_texts
 from kubetls_sdk._watch import changes
 from kubetls_sdk.authz.policy_set import PolicySet
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from kubetls_sdk.authz.model import Rule
     from kubetls_sdk.spiffe_id import TrustDomain
 
 __all__ = ("PolicyFile", "read_policies")
@@ -44,8 +46,6 @@ __all__ = ("PolicyFile", "read_policies")
 _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 0.05
 _JOIN_SECONDS = 5.0
-_RULES_PER_BREATH = 16
-_BREATH_SECONDS = 0.0001
 
 
 class PolicyFile:
@@ -79,6 +79,7 @@ class PolicyFile:
         self._poll_seconds = poll_seconds
         self._fingerprint: bytes | None = None
         self._callbacks: dict[object, Callable[[PolicySet], None]] = {}
+        self._retired: list[Rule] = []
         self._stop = threading.Event()
         self._loading = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -149,6 +150,7 @@ class PolicyFile:
                 _log.exception("looking at the policy files failed")
 
     def _look(self) -> None:
+        self._let_go()
         try:
             texts = self._settled()
         except PolicyError as err:
@@ -191,6 +193,7 @@ class PolicyFile:
 
     def _put(self, policies: PolicySet, fingerprint: bytes | None) -> None:
         self._fingerprint = fingerprint
+        self._retired = [rule for policy in self.current.policies for rule in policy.rules]
         self.current = policies
         self.generation += 1
         if fingerprint is not None:
@@ -204,6 +207,16 @@ class PolicyFile:
                 callback(policies)
             except Exception:  # noqa: BLE001 - a subscriber is foreign code
                 _log.exception("a subscriber failed on policy generation %d", self.generation)
+
+    def _let_go(self) -> None:
+        """Free the rules before the last ones step by step: thousands at once hold everybody up.
+
+        By now the servers have let go of them too, which remember what they asked last.
+        """
+        pause = Breather()
+        while self._retired:
+            self._retired.pop()
+            pause()
 
     def _refuse(self, error: str) -> None:
         metrics.increment(metrics.POLICY_RELOADS, result="failed")
@@ -241,18 +254,6 @@ def read_policies(*paths: str | os.PathLike[str], trust_domain: TrustDomain) -> 
     """
     texts = read_texts(tuple(Path(path) for path in paths))
     return PolicySet.parse(texts, trust_domain=trust_domain)
-
-
-class Breather:
-    """Lets the event loop's thread run every few rules; else it waits for the switch interval."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self) -> None:
-        self._count += 1
-        if self._count % _RULES_PER_BREATH == 0:
-            time.sleep(_BREATH_SECONDS)
 
 
 _started: weakref.WeakSet[PolicyFile] = weakref.WeakSet()

@@ -19,7 +19,7 @@ from kubetls_sdk.authz.trie import Node
 from kubetls_sdk.exceptions import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kubetls_sdk.authz.branch import Branch
     from kubetls_sdk.authz.model import CallerPattern, Identity, Policy, Rule
@@ -114,8 +114,12 @@ class Coverage:
             yield everyone + [r for r in found if _is_wide_enough(r.pattern, pattern)]
 
 
-def check_reachable(policies: Iterable[Policy]) -> None:
+def check_reachable(policies: Iterable[Policy], pause: Callable[[], None] = lambda: None) -> None:
     """Refuse allow rules that enforced deny rules leave nothing of.
+
+    Args:
+        policies: All of a set.
+        pause: Called after each rule.
 
     Raises:
         PolicyError: Names the allow rule and what covers it.
@@ -126,6 +130,7 @@ def check_reachable(policies: Iterable[Policy]) -> None:
     if not denies:
         return
     for policy, rule in _of_effect(policies, Effect.ALLOW):
+        pause()
         names = denies.covering(policy, rule)
         if names is not None:
             listed = ", ".join(f"{p}/{r}" for p, r in sorted(names))

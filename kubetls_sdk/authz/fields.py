@@ -37,6 +37,9 @@ class Fields:
         rule: Name of the rule, when inside one.
         known: Names of the fields that may occur.
 
+    Attributes:
+        names: Of the fields that are there.
+
     Raises:
         PolicyError: Not a mapping, or an unknown field.
     """
@@ -48,7 +51,8 @@ class Fields:
         if not isinstance(node, Mapping):
             raise self.error(f"expected a mapping with {', '.join(sorted(known))}", node.line)
         self._node = node
-        if not node.lines.keys() <= known:
+        self.names = frozenset(node.entries)
+        if not self.names <= known:
             name, line = next(item for item in node.lines.items() if item[0] not in known)
             expected = ", ".join(sorted(known))
             raise self.error(f"unknown field {name!r}, expected one of {expected}", line)
@@ -59,7 +63,7 @@ class Fields:
 
     def has(self, *names: str) -> bool:
         """Tell whether any of the fields is there."""
-        return not self._node.entries.keys().isdisjoint(names)
+        return not self.names.isdisjoint(names)
 
     def first(self, *names: str) -> str | None:
         """The first of the fields that is there."""
@@ -93,13 +97,9 @@ class Fields:
         node = self._node.entries.get(name)
         if node is None:
             return ()
-        found = []
-        for each in (node,) if type(node) is Scalar else self.nodes(name):
-            scalar = self._scalar(name, each)
-            try:
-                found.append(parse(scalar.value))
-            except (ConfigurationError, SpiffeIdError) as err:
-                raise self.error(f"{name}: {err}", scalar.line) from None
+        if type(node) is Scalar:
+            return (self._value(name, node, parse),)
+        found = [self._value(name, each, parse) for each in self.nodes(name)]
         if len(found) > 1 and len(set(found)) != len(found):
             raise self.error(f"expected each value of {name} once", self.line_of(name))
         return tuple(found)
@@ -118,6 +118,13 @@ class Fields:
         if not node.items:
             raise self.error(f"expected {name} to have at least one value", node.line)
         return node.items
+
+    def _value(self, name: str, node: Node, parse: Callable[[str], T]) -> T:
+        scalar = self._scalar(name, node)
+        try:
+            return parse(scalar.value)
+        except (ConfigurationError, SpiffeIdError) as err:
+            raise self.error(f"{name}: {err}", scalar.line) from None
 
     def _scalar(self, name: str, node: Node) -> Scalar:
         if not isinstance(node, Scalar):

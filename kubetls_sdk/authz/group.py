@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kubetls_sdk.authz.branch import Branch, branches_of
 from kubetls_sdk.authz.details import ACTION, GRPC, WEBSOCKET
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from kubetls_sdk.authz.model import Identity, Policy, Rule
     from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("ANY_HTTP", "ANY_OTHER", "PSEUDO_METHODS", "Group")
+__all__ = ("ANY_HTTP", "ANY_OTHER", "PSEUDO_METHODS", "Group", "Seats", "groups_of", "is_many")
 
 PSEUDO_METHODS: Final = frozenset({WEBSOCKET, GRPC, ACTION})
 ANY_HTTP: Final = "*"
 """Key of the branches that do not name methods, for HTTP requests."""
 ANY_OTHER: Final = "**"
 """Key of the branches that do not name methods, for pseudo-methods: deny rules only."""
+
+Seats = list[Any]
+"""Policy, rule and identity of each rule for one identity, flat: few objects, loaded quickly."""
 
 _FEW = 32
 
@@ -49,6 +52,11 @@ class Group:
         self.rules: list[tuple[Policy, Rule]] = []
         self._tries: dict[str, Node[Branch]] | None = None
 
+    def add(self, policy: Policy, rule: Rule) -> None:
+        """Add a rule; twice in a row counts once."""
+        if not self.rules or self.rules[-1][1] is not rule:
+            self.rules.append((policy, rule))
+
     @property
     def has_allow(self) -> bool:
         """Whether any rule allows."""
@@ -66,7 +74,7 @@ class Group:
 
     def compile_many(self, pause: Callable[[], None]) -> None:
         """Compile now when it would take long."""
-        if len(self.rules) > _FEW:
+        if is_many(len(self.rules)):
             self._tries = self._compile(pause)
 
     def _compile(self, pause: Callable[[], None] | None = None) -> dict[str, Node[Branch]]:
@@ -86,3 +94,19 @@ def _methods(branch: Branch) -> frozenset[str] | tuple[str, ...]:
     if branch.methods is not None:
         return branch.methods
     return (ANY_HTTP, ANY_OTHER) if branch.is_deny else (ANY_HTTP,)
+
+
+def is_many(count: int) -> bool:
+    """Whether compiling so many rules is too long for a request to wait."""
+    return count > _FEW
+
+
+def groups_of(seats: Seats) -> tuple[Group, ...]:
+    """Make the groups for one identity."""
+    groups: dict[object, Group] = {}
+    for policy, rule, identity in zip(seats[::3], seats[1::3], seats[2::3], strict=True):
+        key = (identity, rule.effect) if identity.has_exclusions else None
+        if key not in groups:
+            groups[key] = Group(identity, rule.effect)
+        groups[key].add(policy, rule)
+    return tuple(groups.values())

@@ -12,7 +12,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from kubetls_sdk.authz.group import ANY_HTTP, ANY_OTHER, PSEUDO_METHODS, Group
+from kubetls_sdk.authz.group import (
+    ANY_HTTP,
+    ANY_OTHER,
+    PSEUDO_METHODS,
+    Group,
+    groups_of,
+    is_many,
+)
 from kubetls_sdk.authz.model import Effect
 from kubetls_sdk.authz.short_way import short_way
 from kubetls_sdk.authz.trie import Node
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kubetls_sdk.authz.branch import Branch
+    from kubetls_sdk.authz.group import Seats
     from kubetls_sdk.authz.model import CallerPattern, Identity, Policy, Rule
     from kubetls_sdk.authz.short_way import Table
     from kubetls_sdk.spiffe_id import SpiffeId
@@ -49,7 +57,7 @@ class Index:
     """
 
     def __init__(self, policies: Iterable[Policy], pause: Callable[[], None]) -> None:
-        self._exact: dict[str, dict[str, tuple[Group, ...]]] = {}
+        self._exact: dict[str, dict[str, Seats | tuple[Group, ...]]] = {}
         self._wild: dict[str | None, Node[Group]] = {}
         self._everyone: list[Group] = []
         self._anonymous: list[Group] = []
@@ -58,9 +66,8 @@ class Index:
         self._nobody: dict[str, Tries] = {}
         self._count = 0
         self._fill(policies, pause)
-        for group in self.all_groups():
-            group.compile_many(pause)
-        self.is_empty = next(self.all_groups(), None) is None
+        self._compile_many(pause)
+        self.is_empty = not (self._everyone or self._anonymous or self._exact or self._wild)
 
     def tries(self, caller: SpiffeId | None, method: str) -> Tries:
         """The path tries that count for a caller and a method."""
@@ -78,19 +85,20 @@ class Index:
             found += self._anonymous
         else:
             name = caller.trust_domain.name
-            found += self._exact.get(name, {}).get(caller.path, ())
+            found += self._exact_groups(name, caller.path)
             segments = caller.path[1:].split("/") if caller.path else []
             for domain in (name, None):
                 if domain in self._wild:
                     self._wild[domain].find(segments, found)
         return (group for group in found if group.admits(caller))
 
-    def all_groups(self) -> Iterator[Group]:
-        """Every group once."""
-        yield from chain(self._everyone, self._anonymous)
-        for paths in self._exact.values():
-            yield from chain.from_iterable(paths.values())
-        yield from chain.from_iterable(self._wild.values())
+    def _exact_groups(self, domain: str, path: str) -> tuple[Group, ...]:
+        """The groups for one identity alone, made when it is first asked about."""
+        paths = self._exact.get(domain, {})
+        found = paths.get(path, ())
+        if isinstance(found, list):
+            found = paths[path] = groups_of(found)
+        return found
 
     def _resolve(self, caller: SpiffeId | None, method: str) -> Tries:
         general = ANY_OTHER if method in PSEUDO_METHODS else ANY_HTTP
@@ -125,10 +133,16 @@ class Index:
             for rule in policy.rules:
                 for identity in rule.identities:
                     for pattern in _patterns(identity, policy, rule):
-                        group = self._group(groups, pattern, identity, rule.effect)
-                        if not group.rules or group.rules[-1][1] is not rule:
-                            group.rules.append((policy, rule))
+                        if pattern is not None and pattern.is_exact:
+                            self._seats(pattern).extend((policy, rule, identity))
+                        else:
+                            self._group(groups, pattern, identity, rule.effect).add(policy, rule)
                 pause()
+
+    def _seats(self, pattern: CallerPattern) -> Seats:
+        domain = self._exact.setdefault(pattern.trust_domain or "", {})
+        seats = domain.setdefault(pattern.path, [])
+        return seats if isinstance(seats, list) else []
 
     def _group(
         self,
@@ -143,21 +157,24 @@ class Index:
         if group is None:
             group = groups[key] = Group(identity, effect)
             if pattern is not None:
-                self._place(pattern, group)
+                trie = self._wild.setdefault(pattern.trust_domain, Node())
+                more = (*pattern.segments, "*") if pattern.needs_more else pattern.segments
+                trie.insert(more, group, is_prefix=pattern.is_prefix)
             else:
                 (self._anonymous if identity.is_anonymous else self._everyone).append(group)
         return group
 
-    def _place(self, pattern: CallerPattern, group: Group) -> None:
-        segments = pattern.segments
-        if pattern.trust_domain and not pattern.is_prefix and "*" not in segments:
-            path = "".join(f"/{segment}" for segment in segments)
-            domain = self._exact.setdefault(pattern.trust_domain, {})
-            domain[path] = (*domain.get(path, ()), group)
-            return
-        trie = self._wild.setdefault(pattern.trust_domain, Node())
-        more = (*segments, "*") if pattern.needs_more else segments
-        trie.insert(more, group, is_prefix=pattern.is_prefix)
+    def _compile_many(self, pause: Callable[[], None]) -> None:
+        for group in chain(
+            self._everyone, self._anonymous, chain.from_iterable(self._wild.values())
+        ):
+            group.compile_many(pause)
+            pause()
+        for domain, paths in self._exact.items():
+            many = [path for path, seats in paths.items() if is_many(len(seats) // 3)]
+            for path in many:
+                for group in self._exact_groups(domain, path):
+                    group.compile_many(pause)
 
 
 def _patterns(identity: Identity, policy: Policy, rule: Rule) -> tuple[CallerPattern | None, ...]:

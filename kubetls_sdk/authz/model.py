@@ -52,6 +52,16 @@ class CallerPattern:
     is_prefix: bool = False
     needs_more: bool = False
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether only one identity fits."""
+        return self.trust_domain is not None and not self.is_prefix and "*" not in self.segments
+
+    @property
+    def path(self) -> str:
+        """The path of the SPIFFE ID that fits, where only one does."""
+        return "/".join(("", *self.segments))
+
     def matches(self, caller: SpiffeId) -> bool:
         """Tell whether an identity fits."""
         if self.trust_domain not in (None, caller.trust_domain.name):

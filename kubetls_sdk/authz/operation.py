@@ -75,17 +75,25 @@ def parse_operation(fields: Fields, *, effect: Effect) -> Operation:
     Raises:
         PolicyError: Unclear or contradictory.
     """
-    kinds = [name for name in ("grpc", fields.first(*_ACTIONS), fields.first(*_HTTP)) if name]
-    kinds = [name for name in kinds if fields.has(name)]
-    if len(kinds) > 1:
-        raise fields.error(f"expected {kinds[0]} and {kinds[1]} in different items of 'to'")
-    if not kinds and not fields.has("hosts", "ports", "notHosts", "notPorts"):
+    kind = _kind(fields.names)
+    if kind is None:
         raise fields.error("expected methods, paths, websocket, grpc, actions, hosts or ports")
-    methods, templates = _reach(fields, kinds[0] if kinds else "paths")
-    if not fields.has(*_NARROWING):
+    if " " in kind:
+        raise fields.error(f"expected {kind} in different items of 'to'")
+    methods, templates = _reach(fields, kind)
+    if fields.names.isdisjoint(_NARROWING):
         return Operation(methods, templates)
     _check_exclusions(fields, templates)
     return Operation(methods, templates, _narrowed(fields, effect))
+
+
+@lru_cache(256)
+def _kind(names: frozenset[str]) -> str | None:
+    """The field that says what an item is about; "a and b" for two, None for none."""
+    groups = (("grpc",), _ACTIONS, _HTTP)
+    found = [name for group in groups if (name := next(filter(names.__contains__, group), None))]
+    narrows = not names.isdisjoint(("hosts", "ports", "notHosts", "notPorts"))
+    return " and ".join(found[:2]) or ("paths" if narrows else None)
 
 
 def _check_exclusions(fields: Fields, templates: tuple[PathTemplate, ...]) -> None:
@@ -106,7 +114,7 @@ def _reach(fields: Fields, kind: str) -> tuple[frozenset[str] | None, tuple[Path
     methods: Iterable[str] = fields.values("methods", _method)
     if fields.flag("websocket"):
         methods = (*methods, WEBSOCKET)
-    elif fields.has("websocket"):
+    elif "websocket" in fields.names:
         raise fields.error("expected websocket to be true or absent", fields.line_of("websocket"))
     templates = fields.values("paths", PathTemplate.parse)
     return _shared(tuple(methods)), templates or (_every(fields),)
@@ -134,6 +142,7 @@ def _actions(fields: Fields) -> tuple[PathTemplate, ...]:
     )
 
 
+@lru_cache(64)
 def _method(text: str) -> str:
     if not _METHOD.fullmatch(text):
         raise ConfigurationError(f"expected an HTTP method in upper case, got {text!r}")

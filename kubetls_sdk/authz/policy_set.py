@@ -92,7 +92,7 @@ class PolicySet:
         for file, text in texts.items():
             policies += parse_document(text, file=file, trust_domain=trust_domain, pause=pause)
         made = cls(policies, pause=pause)
-        check_reachable(made.policies)
+        check_reachable(made.policies, pause)
         return made
 
     @classmethod

@@ -36,11 +36,12 @@ def parse_identity(fields: Fields, *, own: TrustDomain, effect: Effect) -> Ident
     Raises:
         PolicyError: Unclear or contradictory.
     """
-    if fields.has("anonymous"):
+    names = fields.names
+    if "anonymous" in names:
         return _anonymous(fields)
-    if fields.has("spiffeId") and fields.has(*_STRUCTURED):
+    if "spiffeId" in names and not names.isdisjoint(_STRUCTURED):
         raise fields.error("expected either spiffeId or trustDomain, namespace, serviceAccount")
-    if not fields.has("spiffeId", *_STRUCTURED, *_NEGATIVE):
+    if not names:
         raise fields.error("expected spiffeId, namespace, serviceAccount or trustDomain, got none")
     patterns = _patterns(fields, own)
     if effect is Effect.ALLOW and not patterns:
@@ -48,7 +49,7 @@ def parse_identity(fields: Fields, *, own: TrustDomain, effect: Effect) -> Ident
             "expected an allow rule to say whom it allows, got only negative conditions",
             fields.line_of(fields.first(*_NEGATIVE) or ""),
         )
-    if not fields.has(*_NEGATIVE):
+    if names.isdisjoint(_NEGATIVE):
         return Identity(patterns)
     identity = Identity(
         patterns=patterns,
@@ -71,14 +72,15 @@ def _anonymous(fields: Fields) -> Identity:
 
 
 def _patterns(fields: Fields, own: TrustDomain) -> tuple[CallerPattern, ...]:
-    if fields.has("spiffeId"):
+    names = fields.names
+    if "spiffeId" in names:
         return fields.values("spiffeId", _spiffe_id)
-    if not fields.has(*_STRUCTURED):
+    if names.isdisjoint(_STRUCTURED):
         return ()
     domains = fields.values("trustDomain", _domain) or (own.name,)
     if len(domains) > 1 and None in domains:
         raise fields.error("expected trustDomain '*' alone", fields.line_of("trustDomain"))
-    if not fields.has("namespace", "serviceAccount"):
+    if names.isdisjoint(("namespace", "serviceAccount")):
         return tuple(CallerPattern(domain, is_prefix=True) for domain in domains)
     namespaces = fields.values("namespace", _wild_segment) or ("*",)
     accounts = fields.values("serviceAccount", _wild_segment) or ("*",)

@@ -13,14 +13,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from kubetls_sdk.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ("ANY_SEGMENT", "PathTemplate")
 
 ANY_SEGMENT = "*"
 _REST = "**"
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
+_ORDINARY = re.compile(
+    r"(?:/(?:[A-Za-z0-9_~@:!$&'()+,=-][A-Za-z0-9_~@:!$&'()+,=.-]*+|\{[A-Za-z_][A-Za-z0-9_]*\}|\*))++"
+    r"(?:/\*\*|/)?",
+    re.ASCII,
+)
 _NOT_LITERAL = re.compile(r"[*{}%?#;\\\x00-\x1f\x7f]")
 
 
@@ -87,23 +96,24 @@ def _parsed(text: str) -> PathTemplate:
     is_prefix = parts[-1] == _REST
     if is_prefix:
         parts.pop()
-    variables = tuple(
-        (match[1], index)
-        for index, part in enumerate(parts)
-        if (match := _VARIABLE.fullmatch(part))
-    )
+    variables = tuple(_variables(parts)) if "{" in text else ()
     if len(dict(variables)) != len(variables):
         raise ConfigurationError(f"expected each path variable once, got {text!r}")
-    named = {index: name for name, index in variables}
-    segments = tuple(
-        ANY_SEGMENT if index in named or part == ANY_SEGMENT else part
-        for index, part in enumerate(parts)
-    )
-    _check_literals(segments, text, is_prefix=is_prefix)
-    return PathTemplate(segments, is_prefix, variables)
+    for _, index in variables:
+        parts[index] = ANY_SEGMENT
+    if not _ORDINARY.fullmatch(text):
+        _check_literals(parts, text, is_prefix=is_prefix)
+    return PathTemplate(tuple(parts), is_prefix, variables)
 
 
-def _check_literals(segments: tuple[str, ...], text: str, *, is_prefix: bool) -> None:
+def _variables(parts: list[str]) -> Iterator[tuple[str, int]]:
+    for index, part in enumerate(parts):
+        match = _VARIABLE.fullmatch(part)
+        if match:
+            yield match[1], index
+
+
+def _check_literals(segments: list[str], text: str, *, is_prefix: bool) -> None:
     last = len(segments) if is_prefix else len(segments) - 1
     for index, segment in enumerate(segments):
         if segment == ANY_SEGMENT:

@@ -140,8 +140,6 @@ class YamlReader:
         """Read one whole node."""
         event = self._event
         kind = type(event)
-        if kind is yaml.AliasEvent:
-            return self._alias()
         before = self._made
         self._made += 1
         node: Node
@@ -150,23 +148,22 @@ class YamlReader:
                 self._refuse_tag()
             node = Scalar(event.value, event.implicit[0], event.start_mark.line + 1)
             self._event = self._take()
+        elif kind is yaml.AliasEvent:
+            return self._alias()
         elif depth >= _MAX_DEPTH:
             raise self.error(f"expected at most {_MAX_DEPTH} levels")
         else:
-            node = self._collection(event, kind is yaml.SequenceStartEvent, depth + 1)
+            if event.tag is not None:
+                self._refuse_tag()
+            read = self._sequence if kind is yaml.SequenceStartEvent else self._mapping
+            node = read(event.start_mark.line + 1, depth + 1)
         if event.anchor is not None:
             self._anchors[event.anchor] = node, self._made - before
         return node
 
-    def _collection(self, event: Any, is_list: bool, depth: int) -> Node:
-        if event.tag is not None:
-            self._refuse_tag()
-        line = event.start_mark.line + 1
-        self._event = self._take()
-        return self._sequence(line, depth) if is_list else self._mapping(line, depth)
-
     def _sequence(self, line: int, depth: int) -> Sequence:
         nodes = []
+        self._event = self._take()
         while type(self._event) is not yaml.SequenceEndEvent:
             nodes.append(self.node(depth))
         self._event = self._take()
@@ -175,6 +172,7 @@ class YamlReader:
     def _mapping(self, line: int, depth: int) -> Mapping:
         entries: dict[str, Node] = {}
         lines: dict[str, int] = {}
+        self._event = self._take()
         while type(self._event) is not yaml.MappingEndEvent:
             key = self._key(lines)
             entries[key] = self.node(depth)
@@ -185,11 +183,10 @@ class YamlReader:
         event: Any = self._event
         if type(event) is not yaml.ScalarEvent or event.tag is not None:
             raise self.error("expected a text as key")
-        key = str(event.value)
+        key: str = event.value
         if key in seen:
             raise self.error(f"expected each key once, got {key!r} again (line {seen[key]})")
-        mark: Any = event.start_mark
-        seen[key] = mark.line + 1
+        seen[key] = event.start_mark.line + 1
         self._event = self._take()
         return key
 
