@@ -68,7 +68,7 @@ def litestar_app():
     async def home(request: LitestarRequest) -> str:
         return str(caller(request).spiffe_id)
 
-    return Litestar([home])
+    return Litestar([home], logging_config=None)  # its own would change that of the whole process
 
 
 def quart_app():
