@@ -105,6 +105,7 @@ class TestSubPathMountNeverUpdates:
         svid = CA.issue(ttl=timedelta(hours=24))
         volume.write_plain(volume_files(svid, [CA.bundle]))
         now = [datetime.now(UTC)]
+        caplog.set_level(logging.WARNING)
         with VolumeSource(volume.directory, clock=lambda: now[0]) as source:
             assert caplog.records == []
             now[0] += timedelta(hours=17)

@@ -606,4 +606,5 @@ def _rotate(source, svids, times):
 
 
 def _count(kind):
-    return sum(isinstance(each, kind) for each in gc.get_objects())
+    # Not `isinstance`: it asks each object, and other people's objects answer with work or errors.
+    return sum(issubclass(type(each), kind) for each in gc.get_objects())
