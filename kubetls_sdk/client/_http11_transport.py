@@ -140,20 +140,24 @@ class _BodyStream:
         if reader.is_complete:
             self._release()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        reader = self._reader
-        while self._connection is not None:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self  # not a generator, which asyncio would have to keep a list of
+
+    async def __anext__(self) -> bytes:
+        reader, connection = self._reader, self._connection
+        if connection is None:
+            part = reader.take()
+        else:
             try:
-                part = await self._connection.receive_body(self._timeout)
+                part = await connection.receive_body(self._timeout)
             except Exception as err:
                 self._transport._translate(err)  # noqa: SLF001
                 raise
             if reader.is_complete:
                 self._release()
-            if part:
-                yield part
-        if reader.chunks:
-            yield reader.take()
+        if not part:
+            raise StopAsyncIteration
+        return part
 
     @property
     def is_complete(self) -> bool:
