@@ -141,11 +141,11 @@ NO_KEYS: Final = KeySet()
 
 def _key(entry: Mapping[str, Any], use: str) -> VerificationKey | None:
     kid = entry.get("kid")
-    if entry.get("use", use) != use or not _may_verify(entry) or not (kid is None or is_clean(kid)):
-        return None
     if not _PRIVATE.isdisjoint(entry):
         if entry.get("kty") != "oct":
             _log.error("a JWK Set publishes a private key, which is not used")
+        return None
+    if entry.get("use", use) != use or not _may_verify(entry) or not (kid is None or is_clean(kid)):
         return None
     algorithms = _algorithms(entry)
     public_key = _public_key(entry) if algorithms else None
