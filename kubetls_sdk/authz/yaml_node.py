@@ -186,7 +186,8 @@ class YamlReader:
         key: str = event.value
         if key in seen:
             raise self.error(f"expected each key once, got {key!r} again (line {seen[key]})")
-        seen[key] = event.start_mark.line + 1
+        mark: Any = event.start_mark
+        seen[key] = mark.line + 1
         self._event = self._take()
         return key
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubetls_sdk.authz import GRPC, WEBSOCKET, refusal
+from kubetls_sdk.authz.canonical import _about_method, _about_path, _about_wire
 
 
 def sent(raw: bytes) -> tuple[str, bytes]:
@@ -137,3 +138,11 @@ class TestRefusal:
             assert found == (segments or [""])
             assert not {".", ".."} & set(found)
             assert not any(char in path for char in "\\;?#%\0")
+
+    @given(st.text("ab/.-;%25#\\\0é", max_size=8), st.sampled_from(["GET", "get", "CONNECT"]))
+    def test_the_quick_way_accepts_nothing_more(self, text, method):
+        """What the quick way lets through, the long way lets through as well."""
+        raw = text.encode()
+        path = unquote(text)
+        long_way = _about_method(method, 1) or _about_wire(raw, parameters=False)
+        assert refusal(method, path, raw) == (long_way or _about_path(path, raw))
