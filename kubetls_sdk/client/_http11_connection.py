@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kubetls_sdk.client._http11_request import CHUNKED, RequestHeadError
+from kubetls_sdk.client._http11_request import SLICE_BYTES, check_length, encode_body
 from kubetls_sdk.client._http11_response import DISCONNECTED, ResponseError, ResponseReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable
 
     from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("Connection", "Key", "WriteTimeoutError")
 
 _HIGH_WATER_BYTES = 256 * 1024
-_SLICE_BYTES = 64 * 1024
 _NEVER = float("inf")
 
 
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is complete and the server is who it has to be."""
         self.transport = transport
-        self.transport.set_write_buffer_limits(high=_SLICE_BYTES)
+        self.transport.set_write_buffer_limits(high=SLICE_BYTES)
         peer = transport.get_extra_info("ssl_object").verified_peer
         self.peer = peer
         self._expires_at = peer.expires_at.timestamp()
@@ -129,28 +129,23 @@ class Connection(asyncio.Protocol):
             seconds: For each write to be taken.
 
         Raises:
-            RequestHeadError: The body is not as long as promised.
+            RequestError: The body is not as long as promised.
             WriteTimeoutError: The server takes nothing.
         """
         reader = self._reader = ResponseReader(is_head_only=head.startswith(b"HEAD "))
-        if isinstance(body, bytes) and len(body) <= _SLICE_BYTES:
-            _check_length(len(body), length)
+        if isinstance(body, bytes) and len(body) <= SLICE_BYTES:
+            check_length(len(body), length)
             self.transport.write(head + body)
             return
         self.transport.write(head)
-        sent = 0
-        async for part in _slices(body):
-            if reader.status or self._is_lost:
-                self._give_up_after_this()
-                return
-            sent += len(part)
-            _check_length(sent, length, is_end=False)
-            self.transport.write(_chunk(part) if length == CHUNKED else part)
-            if self._writable is not None:
-                await self._drain(seconds)
-        _check_length(sent, length)
-        if length == CHUNKED:
-            self.transport.write(b"0\r\n\r\n")
+        async with aclosing(encode_body(body, length)) as parts:
+            async for part in parts:
+                if reader.status or self._is_lost:
+                    self._give_up_after_this()
+                    return
+                self.transport.write(part)
+                if self._writable is not None:
+                    await self._drain(seconds)
 
     async def receive_head(self, seconds: float | None) -> ResponseReader:
         """Wait for the final response's head.
@@ -246,23 +241,3 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-
-async def _slices(body: AsyncIterable[bytes] | bytes) -> AsyncIterator[bytes]:
-    """Cut a body so small that the transport's buffer tells when the server does not keep up."""
-    if isinstance(body, bytes):
-        for start in range(0, len(body), _SLICE_BYTES):
-            yield body[start : start + _SLICE_BYTES]
-        return
-    async for part in body:
-        for start in range(0, len(part), _SLICE_BYTES):
-            yield part[start : start + _SLICE_BYTES]
-
-
-def _chunk(part: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(part), part)
-
-
-def _check_length(sent: int, promised: int, *, is_end: bool = True) -> None:
-    if promised != CHUNKED and (sent > promised or (is_end and sent < promised)):
-        raise RequestHeadError(f"expected a body of {promised} bytes, got {sent}")

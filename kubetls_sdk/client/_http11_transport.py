@@ -23,7 +23,7 @@ from kubetls_sdk.client._http11_pool import (
     PoolLimits,
     PoolTimeoutError,
 )
-from kubetls_sdk.client._http11_request import RequestHeadError, encode_head
+from kubetls_sdk.client._http11_request import RequestError, encode_head
 from kubetls_sdk.client._http11_response import ResponseError
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _error_types(library: ModuleType) -> tuple[tuple[type[Exception], Any], ...]
         (WriteTimeoutError, library.WriteTimeout),
         (TimeoutError, library.ReadTimeout),
         (ConnectFailedError, library.ConnectError),
-        (RequestHeadError, library.LocalProtocolError),
+        (RequestError, library.LocalProtocolError),
         (ResponseError, library.RemoteProtocolError),
         (OSError, library.ReadError),
     )

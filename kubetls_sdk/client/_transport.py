@@ -24,11 +24,12 @@ import anyio.to_thread
 
 from kubetls_sdk.client._pools import Pools
 from kubetls_sdk.client._refusal import explained
+from kubetls_sdk.client._streams import stream_types
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.volume_source import VolumeSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from kubetls_sdk._context import ReloadingContext
@@ -138,7 +139,7 @@ class SyncTransport(_Transport):
                 raise
             raise clearer from clearer.__cause__
         if self._answered(pool, request, response):
-            stream = _streams(self._library)[0]
+            stream = stream_types(self._library)[0]
             response.stream = stream(response.stream, lambda: self._finish(pool))
         if self._pools.has_retired:
             self._sweep()
@@ -211,7 +212,7 @@ class AsyncTransport(_Transport):
                 raise
             raise clearer from clearer.__cause__
         if self._answered(pool, request, response):
-            stream = _streams(self._library)[1]
+            stream = stream_types(self._library)[1]
             response.stream = stream(response.stream, lambda: self._finish(pool))
         if self._pools.has_retired:
             await self._sweep()
@@ -270,58 +271,3 @@ class AsyncTransport(_Transport):
             for pool in ended:
                 with suppress(RuntimeError):  # the pool of an event loop that is closed
                     await pool.transport.aclose()
-
-
-class _SyncStream:
-    """A response body that tells when it has been read."""
-
-    def __init__(self, stream: Any, finish: Callable[[], None]) -> None:
-        self._stream = stream
-        self._finish: Callable[[], None] | None = finish
-
-    def __iter__(self) -> Iterator[bytes]:
-        iterator: Iterator[bytes] = iter(self._stream)
-        return iterator
-
-    def close(self) -> None:
-        finish, self._finish = self._finish, None
-        try:
-            self._stream.close()
-        finally:
-            if finish is not None:
-                finish()
-
-
-class _AsyncStream:
-    """A response body that tells when it has been read."""
-
-    def __init__(self, stream: Any, finish: Callable[[], Awaitable[None]]) -> None:
-        self._stream = stream
-        self._finish: Callable[[], Awaitable[None]] | None = finish
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        iterator: AsyncIterator[bytes] = self._stream.__aiter__()
-        return iterator
-
-    async def aclose(self) -> None:
-        finish, self._finish = self._finish, None
-        try:
-            await self._stream.aclose()
-        finally:
-            if finish is not None:
-                await finish()
-
-
-_stream_types: dict[str, tuple[Any, Any]] = {}
-
-
-def _streams(library: ModuleType) -> tuple[Any, Any]:
-    """Our streams as subclasses of the library's, which it insists on."""
-    found = _stream_types.get(library.__name__)
-    if found is None:
-        found = (
-            type("SyncStream", (_SyncStream, library.SyncByteStream), {}),
-            type("AsyncStream", (_AsyncStream, library.AsyncByteStream), {}),
-        )
-        _stream_types[library.__name__] = found
-    return found

@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from kubetls_sdk.client._http11_request import CHUNKED, RequestHeadError, encode_head
+from kubetls_sdk.client._http11_request import (
+    CHUNKED,
+    SLICE_BYTES,
+    RequestError,
+    encode_body,
+    encode_head,
+)
 
 HOST = (b"Host", b"orders")
 
@@ -38,7 +46,7 @@ class TestRefuse:
         """No part of a request can begin a line of its own."""
         parts = {"method": b"GET", "target": b"/", "name": b"X", "value": b"1"}
         parts[place] += byte
-        with pytest.raises(RequestHeadError):
+        with pytest.raises(RequestError):
             encode_head(parts["method"], parts["target"], [HOST, (parts["name"], parts["value"])])
 
     @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ class TestRefuse:
     )
     def test_grammar(self, method, target, name):
         """What is not in the grammar is not sent."""
-        with pytest.raises(RequestHeadError):
+        with pytest.raises(RequestError):
             encode_head(method, target, [HOST, (name, b"")])
 
     @pytest.mark.parametrize(
@@ -73,11 +81,50 @@ class TestRefuse:
     )
     def test_ambiguous_framing(self, framing):
         """A body has one length, said once (request smuggling)."""
-        with pytest.raises(RequestHeadError, match="expected one Content-Length"):
+        with pytest.raises(RequestError, match="expected one Content-Length"):
             encode_head(b"POST", b"/", [HOST, *framing])
 
     @pytest.mark.parametrize("hosts", [[], [HOST, HOST]])
     def test_host(self, hosts):
         """There is one Host header."""
-        with pytest.raises(RequestHeadError, match="expected one Host header"):
+        with pytest.raises(RequestError, match="expected one Host header"):
             encode_head(b"GET", b"/", hosts)
+
+
+class TestBody:
+    @pytest.mark.parametrize(
+        ("length", "expected"),
+        [
+            pytest.param(5, [b"ab", b"cde"], id="length"),
+            pytest.param(CHUNKED, [b"2\r\nab\r\n", b"3\r\ncde\r\n", b"0\r\n\r\n"], id="chunked"),
+        ],
+    )
+    def test_parts(self, length, expected):
+        """Parts keep their order; empty ones, which would end a chunked body, are left out."""
+        assert encoded(parts(b"ab", b"", b"cde"), length) == expected
+
+    @pytest.mark.parametrize("is_whole", [True, False])
+    def test_large_ones_are_cut(self, is_whole):
+        """No part is larger than the transport's buffer should be."""
+        body = bytes(range(256)) * 1000
+        got = encoded(body if is_whole else parts(body), len(body))
+        assert b"".join(got) == body
+        assert max(map(len, got)) == SLICE_BYTES
+
+    @pytest.mark.parametrize("length", [2, 4])
+    def test_another_length(self, length):
+        """A body that is not as long as its head says is an error."""
+        with pytest.raises(RequestError, match=f"expected a body of {length} bytes"):
+            encoded(parts(b"a", b"bc"), length)
+
+
+async def parts(*each):
+    for part in each:
+        yield part
+
+
+def encoded(body, length):
+    async def collect():
+        return [part async for part in encode_body(body, length)]
+
+    return asyncio.run(collect())
