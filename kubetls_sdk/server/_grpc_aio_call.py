@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves the methods of an asyncio gRPC server; the rules are those of `_grpc_call`.
+
+A call that is not trusted any more is cancelled in its event loop, and answered with a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from kubetls_sdk.server._grpc_call import ThreadedCalls, watched
+from kubetls_sdk.server._grpc_gate import Admission, RefusedCallError
+from kubetls_sdk.server._grpc_message import (
+    behavior_of,
+    deserialize,
+    missing_message,
+    unknown_method,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from kubetls_sdk.server._grpc_gate import Gate
+    from kubetls_sdk.server._grpc_streams import StreamWatch
+    from kubetls_sdk.server.caller import Caller
+
+__all__ = ("AsyncCalls",)
+
+_WRITING_SECONDS = 1.0
+"""How long a message that the client does not take may delay the end of a call."""
+
+
+class AsyncCalls:
+    """Wraps the handlers of one server.
+
+    Args:
+        gate: Decides.
+        watch: Looks after streams.
+    """
+
+    def __init__(self, gate: Gate, watch: StreamWatch) -> None:
+        self._gate = gate
+        self._watch = watch
+        self._threaded = ThreadedCalls(gate, watch, calls_back=False)
+
+    def wrap(self, handler: Any, method: str) -> Any:
+        """Make the handler that serves a method; None stands for one that does not exist."""
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(self._unknown(method))
+        if not _is_async(behavior_of(handler)):
+            return self._threaded.wrap(handler, method)
+        if handler.response_streaming:
+            serve, make = self._streaming(handler, method), grpc.stream_stream_rpc_method_handler
+        elif handler.request_streaming:
+            serve, make = self._collecting(handler, method), grpc.stream_unary_rpc_method_handler
+        else:
+            serve, make = self._unary(handler, method), grpc.stream_unary_rpc_method_handler
+        return make(serve, None, handler.response_serializer)
+
+    def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
+        behavior, deserializer = behavior_of(handler), handler.request_deserializer
+
+        async def serve(_: Any, context: Any) -> Any:
+            try:
+                admission = self._gate.admit(context, method)
+                raw = await context.read()
+                if raw is aio.EOF:
+                    raise missing_message(method)
+                request = deserialize(raw, deserializer)
+                response = await behavior(request, _CallContext(context, admission, None))
+                admission.check()
+            except RefusedCallError as refused:
+                await context.abort(refused.code, refused.details)
+            else:
+                return response
+
+        return serve
+
+    def _collecting(self, handler: Any, method: str) -> Callable[..., Any]:
+        behavior = behavior_of(handler)
+
+        async def serve(_: Any, context: Any) -> Any:
+            try:
+                admission = self._gate.admit(context, method)
+                call = _CallContext(context, admission, handler.request_deserializer)
+                with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
+                    response = await behavior(call.messages(), call)
+                admission.check()
+            except RefusedCallError as refused:
+                await context.abort(refused.code, refused.details)
+            else:
+                return response
+
+        return serve
+
+    def _streaming(self, handler: Any, method: str) -> Callable[..., Any]:
+        behavior = behavior_of(handler)
+        answer = _write_all if inspect.isasyncgenfunction(behavior) else _await
+
+        async def serve(_: Any, context: Any) -> None:
+            try:
+                admission = self._gate.admit(context, method)
+                call = _CallContext(context, admission, handler.request_deserializer)
+                argument = await _argument(handler, call, method)
+                with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
+                    await answer(behavior(argument, call), call)
+                admission.check()
+            except RefusedCallError as refused:
+                await context.abort(refused.code, refused.details)
+
+        return serve
+
+    def _unknown(self, method: str) -> Callable[..., Any]:
+        async def serve(_: Any, context: Any) -> None:
+            try:
+                self._gate.admit(context, method)
+                raise unknown_method()
+            except RefusedCallError as refused:
+                await context.abort(refused.code, refused.details)
+
+        return serve
+
+
+class _CallContext:
+    """The servicer context that the application gets: it reads messages, checked ones.
+
+    Attributes:
+        is_writing: gRPC has a message to send, and can send nothing else meanwhile.
+    """
+
+    __slots__ = ("_admission", "_context", "_deserializer", "is_writing")
+
+    def __init__(self, context: Any, admission: Admission, deserializer: Any) -> None:
+        self._context = context
+        self._admission = admission
+        self._deserializer = deserializer
+        self.is_writing = False
+
+    @property
+    def kubetls_caller(self) -> Caller:
+        return self._admission.verdict.caller
+
+    async def read(self) -> Any:
+        raw = await self._context.read()
+        if raw is aio.EOF:
+            return raw
+        self._admission.check()
+        return deserialize(raw, self._deserializer)
+
+    async def write(self, message: Any) -> None:
+        self._admission.check()
+        await self._send(self._context.write(message))
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        await self._send(self._context.send_initial_metadata(initial_metadata))
+
+    async def _send(self, sending: Awaitable[None]) -> None:
+        self.is_writing = True
+        await sending  # a cancellation leaves gRPC writing
+        self.is_writing = False
+        if self._admission.ended is not None:
+            self._admission.check()
+
+    async def messages(self) -> AsyncIterator[Any]:
+        while (message := await self.read()) is not aio.EOF:
+            yield message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+class _AsyncStream:
+    """Implements `Stream`."""
+
+    ends_at_once = True
+
+    def __init__(self, admission: Admission, call: _CallContext) -> None:
+        self.admission = admission
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+
+    def end(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._call.is_writing:  # it ends with a status once the message is sent
+            self._loop.call_later(_WRITING_SECONDS, self._cancel_now)
+        else:
+            self._cancel_now()
+
+    def _cancel_now(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+@contextlib.contextmanager
+def _ending(admission: Admission, call: _CallContext) -> Iterator[None]:
+    """Turn the cancellation of a call that is not trusted any more into its refusal."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if admission.ended is None or call.is_writing:
+            raise
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        admission.check()
+
+
+async def _argument(handler: Any, call: _CallContext, method: str) -> Any:
+    if handler.request_streaming:
+        return call.messages()
+    message = await call.read()
+    if message is aio.EOF:
+        raise missing_message(method)
+    return message
+
+
+async def _write_all(responses: Any, call: _CallContext) -> None:
+    async with contextlib.aclosing(responses):
+        async for response in responses:
+            await call.write(response)
+
+
+async def _await(answering: Any, call: _CallContext) -> None:
+    del call
+    await answering
+
+
+def _is_async(behavior: Any) -> bool:
+    return inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)

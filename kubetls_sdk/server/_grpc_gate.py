@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Authentication and authorization of gRPC calls, without the ways that calls are served.
+
+Rules:
+    1. Fail closed, in this order: the peer is verified, the path is canonical, the policy allows.
+    2. The caller is told a status and nothing more; log and audit record say who, what and why.
+    3. A method that does not exist is refused like one that does.
+    4. Methods are opened to every verified workload by exact name only.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from kubetls_sdk import audit, metrics
+from kubetls_sdk.authz import GRPC
+from kubetls_sdk.exceptions import ConfigurationError, CredentialError
+from kubetls_sdk.server._grpc_details import GrpcDetails, address_of
+from kubetls_sdk.server._grpc_peer import PeerVerdicts, presented_by
+from kubetls_sdk.server.record import is_recorded
+from kubetls_sdk.server.refusal_log import log_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cryptography.x509 import Certificate
+
+    from kubetls_sdk.authz import Decision
+    from kubetls_sdk.server._grpc_peer import PeerVerdict, Presented
+    from kubetls_sdk.source import Source
+
+__all__ = ("Admission", "Gate", "RefusedCallError", "is_canonical")
+
+is_canonical: Final = re.compile(
+    r"/[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII
+).fullmatch
+
+_SAYS = {
+    grpc.StatusCode.UNAUTHENTICATED: "unauthenticated",
+    grpc.StatusCode.PERMISSION_DENIED: "permission denied",
+}
+
+
+class RefusedCallError(Exception):
+    """A call that is answered without the application.
+
+    Attributes:
+        code: The status.
+        details: What the caller may know.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.details = _SAYS[code] if details is None else details
+
+
+class Admission:
+    """A call that was let through.
+
+    Attributes:
+        verdict: Who calls.
+        method: What is called.
+        address: Of the other end, as gRPC spells it.
+        ended: Why the call may not go on, set when that is found out.
+    """
+
+    __slots__ = ("__weakref__", "_gate", "_presented", "address", "ended", "method", "verdict")
+
+    def __init__(
+        self, gate: Gate, presented: Presented, verdict: PeerVerdict, method: str, address: str
+    ) -> None:
+        self._gate = gate
+        self._presented = presented
+        self.verdict = verdict
+        self.method = method
+        self.address = address
+        self.ended: str | None = None
+
+    def check(self) -> None:
+        """Check again, between messages and before an answer, that the peer is still trusted.
+
+        Raises:
+            RefusedCallError: It is not.
+        """
+        if self.refusal() is not None:
+            raise RefusedCallError(grpc.StatusCode.UNAUTHENTICATED)
+
+    def refusal(self) -> str | None:
+        """Say why the peer is not trusted any more, or None; logged and counted once."""
+        if self.ended is None:
+            reason = self._gate.reason_against(self._presented)
+            if reason is not None:
+                self.ended = reason
+                caller = self.verdict.caller.spiffe_id
+                address = address_of(self.address)
+                log_refusal("connection", reason, address=address, spiffe_id=caller)
+                metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="refused")
+        return self.ended
+
+
+class Gate:
+    """Decides about each call of one server.
+
+    Args:
+        source: Whom we trust.
+        policy: A holder of an authorizer as `.current`, or an authorizer.
+        open_methods: Exact paths that every verified workload may call without asking the policy.
+        intermediates: See `PeerVerdicts`.
+
+    Raises:
+        ConfigurationError: An open method is not a path of the form `/package.Service/Method`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        policy: Any,
+        *,
+        open_methods: Iterable[str] = (),
+        intermediates: Sequence[Certificate] = (),
+    ) -> None:
+        self._verdicts = PeerVerdicts(source, intermediates)
+        self._policy = policy
+        self._is_holder = hasattr(policy, "current")
+        self._open = frozenset(open_methods)
+        for method in self._open:
+            if is_canonical(method) is None:
+                raise ConfigurationError(f"expected '/package.Service/Method', got {method!r}")
+
+    def admit(self, context: Any, method: str) -> Admission:
+        """Let a call through.
+
+        Args:
+            context: The servicer context; nothing was read from the call yet.
+            method: The path as it was sent.
+
+        Raises:
+            RefusedCallError: Not this one; it was logged.
+        """
+        presented = presented_by(context.auth_context())
+        try:
+            verdict = self._verdicts.about(presented)
+        except CredentialError as err:
+            reason = f"our own credentials are not available: {err}"
+            raise _refused(context, method, reason, grpc.StatusCode.UNAUTHENTICATED) from err
+        if verdict.reason is not None:
+            code = grpc.StatusCode.UNAUTHENTICATED
+            raise _refused(context, method, verdict.reason, code, verdict)
+        if is_canonical(method) is None:
+            code = grpc.StatusCode.PERMISSION_DENIED
+            raise _refused(context, method, "the path is not canonical", code, verdict)
+        if method not in self._open:
+            self._authorize(context, method, verdict)
+        return Admission(self, presented, verdict, method, context.peer())
+
+    def reason_against(self, presented: Presented) -> str | None:
+        """Say why a peer is refused now, or None."""
+        try:
+            return self._verdicts.about(presented).reason
+        except CredentialError as err:
+            return f"our own credentials are not available: {err}"
+
+    def _authorize(self, context: Any, method: str, verdict: PeerVerdict) -> None:
+        policy = self._policy.current if self._is_holder else self._policy
+        caller = verdict.caller.spiffe_id
+        decision: Decision = policy.decide(caller, GRPC, method, GrpcDetails(context))
+        if is_recorded():
+            _record(context, decision, method, verdict)
+        if not decision.allowed:
+            rule = f" by rule {decision.rule!r}" if decision.rule else ""
+            _log(context, method, f"policy {decision.kind}{rule}: {decision.reason}", verdict)
+            raise RefusedCallError(grpc.StatusCode.PERMISSION_DENIED)
+
+
+def _refused(
+    context: Any,
+    method: str,
+    reason: str,
+    code: grpc.StatusCode,
+    verdict: PeerVerdict | None = None,
+) -> RefusedCallError:
+    """Log and record what the policy was not even asked about."""
+    _log(context, method, reason, verdict)
+    caller = None if verdict is None else verdict.caller.spiffe_id or verdict.claimed
+    audit.record(
+        "grpc",
+        allowed=False,
+        peer=address_of(context.peer()),
+        spiffe_id=caller,
+        verified=verdict is not None and verdict.reason is None,
+        method=GRPC,
+        path=method,
+        reason=reason,
+        generation=None if verdict is None else verdict.generation,
+    )
+    return RefusedCallError(code)
+
+
+def _log(context: Any, method: str, reason: str, verdict: PeerVerdict | None) -> None:
+    known = None if verdict is None else verdict.caller.spiffe_id
+    claim = (
+        "" if verdict is None or verdict.claimed is None else f" claims {str(verdict.claimed)!r}"
+    )
+    log_refusal(
+        "request",
+        reason,
+        address=address_of(context.peer()),
+        spiffe_id=known,
+        detail=f"{GRPC!r} {method!r}{claim}",
+    )
+
+
+def _record(context: Any, decision: Decision, method: str, verdict: PeerVerdict) -> None:
+    outcome = "allowed" if decision.allowed else "denied"
+    metrics.increment(metrics.REQUESTS, decision=outcome, rule=decision.rule or "")
+    if decision.shadow is not None and not decision.shadow.allowed:
+        shadow_rule = decision.shadow.rule or ""
+        metrics.increment(metrics.REQUESTS, decision="shadow-denied", rule=shadow_rule)
+    audit.record_decision(
+        "grpc",
+        decision,
+        peer=address_of(context.peer()),
+        spiffe_id=verdict.caller.spiffe_id,
+        method=GRPC,
+        path=method,
+        generation=verdict.generation,
+    )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interceptors that put authentication and authorization in front of every handler.
+
+Rules:
+    1. They come first among a server's interceptors: what later ones wrap is inside.
+    2. A handler is wrapped once for each method and handler object, not for each call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server._grpc_aio_call import AsyncCalls
+from kubetls_sdk.server._grpc_call import ThreadedCalls
+from kubetls_sdk.server._grpc_gate import Gate
+from kubetls_sdk.server._grpc_streams import StreamWatch
+from kubetls_sdk.server.authorizer import Authorizer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from cryptography.x509 import Certificate
+
+    from kubetls_sdk.source import Source
+
+__all__ = ("STREAM_RECHECK_SECONDS", "AsyncAuthInterceptor", "AuthInterceptor")
+
+STREAM_RECHECK_SECONDS = 5.0
+_REMEMBERED = 2048
+
+
+class _Interceptor:
+    """What both interceptors share: the gate, and the handlers that were wrapped before."""
+
+    _kind: type[ThreadedCalls | AsyncCalls]
+
+    def __init__(
+        self,
+        source: Source,
+        policy: Any,
+        *,
+        open_methods: Iterable[str] = (),
+        intermediates: Sequence[Certificate] = (),
+        stream_recheck: float = STREAM_RECHECK_SECONDS,
+    ) -> None:
+        if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
+            raise ConfigurationError(f"expected a policy, got {policy!r}")
+        gate = Gate(source, policy, open_methods=open_methods, intermediates=intermediates)
+        self._calls = self._kind(gate, StreamWatch(source, stream_recheck))
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
+    def _wrap(self, handler: Any, method: str) -> Any:
+        if handler is None:  # whoever asks for methods that do not exist fills no memory
+            return self._calls.wrap(None, method)
+        known = self._wrapped.get(method)
+        if known is not None and known[0] is handler:
+            return known[1]
+        wrapped = self._calls.wrap(handler, method)
+        if len(self._wrapped) >= _REMEMBERED:
+            self._wrapped = {}
+        self._wrapped[method] = (handler, wrapped)
+        return wrapped
+
+
+class AuthInterceptor(_Interceptor, grpc.ServerInterceptor):
+    """Authenticates and authorizes each call of a `grpc.Server`; has to be its first interceptor.
+
+    Args:
+        source: Whom we trust.
+        policy: Decides; an authorizer, or a holder of one as `.current`.
+        open_methods: Exact paths that every verified workload may call without asking the policy,
+            such as those of `HEALTH`.
+        intermediates: Completes chains of peers where gRPC does not hand them over.
+        stream_recheck: Seconds after which a stream has ended once its peer's certificate expired
+            or its root was removed.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+    """
+
+    _kind = ThreadedCalls
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: Any
+    ) -> Any:
+        """Wrap the handler of a call."""
+        handler = continuation(handler_call_details)
+        return self._wrap(handler, handler_call_details.method)
+
+
+class AsyncAuthInterceptor(_Interceptor, aio.ServerInterceptor):
+    """The same for a `grpc.aio.Server`; arguments and errors are those of `AuthInterceptor`."""
+
+    _kind = AsyncCalls
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Wrap the handler of a call."""
+        handler = await continuation(handler_call_details)
+        return self._wrap(handler, handler_call_details.method)

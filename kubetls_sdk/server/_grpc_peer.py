@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is on the other end of a gRPC call: the SPIFFE rules, applied to what gRPC let through.
+
+gRPC has checked possession of the key and a path to *some* authority of ours. It accepts leaves
+with two identities, CA certificates, and names of one trust domain under another's authority.
+
+Rules:
+    1. The verdict rests on the presented certificates alone, and is verified from them anew in
+       each generation; it is kept for that generation.
+    2. A verdict ends with the first expiry on its path.
+    3. Where gRPC hands over no chain, only configured intermediates complete it.
+
+Spec: X509-SVID §5; SPIFFE Trust Domain and Bundle §3.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from time import time
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from kubetls_sdk._profile import MALFORMED
+from kubetls_sdk.exceptions import PeerVerificationError
+from kubetls_sdk.server.caller import ANONYMOUS, Caller
+from kubetls_sdk.verification import verify_svid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kubetls_sdk.source import Snapshot, Source
+    from kubetls_sdk.spiffe_id import SpiffeId
+    from kubetls_sdk.verification import VerifiedPeer
+
+__all__ = ("PeerVerdict", "PeerVerdicts", "Presented", "presented_by")
+
+REMEMBERED = 4096
+
+Presented = tuple[bytes, bytes]
+"""What gRPC says that a peer presented: PEM of the leaf, PEM of the rest."""
+
+
+class PeerVerdict:
+    """What one generation of a source says about one presented chain.
+
+    Attributes:
+        caller: The peer, as applications see it; anonymous when it is refused.
+        claimed: The identity that a refused peer claims.
+        expires_at: Seconds since the epoch.
+        generation: Of the source.
+        reason: Why the peer is refused, or None.
+    """
+
+    __slots__ = ("caller", "claimed", "expires_at", "generation", "reason")
+
+    def __init__(self, generation: int, peer: VerifiedPeer) -> None:
+        self.generation = generation
+        self.caller = Caller.of(peer)
+        self.claimed: SpiffeId | None = None
+        self.expires_at = peer.expires_at.timestamp()
+        self.reason: str | None = None
+
+    @classmethod
+    def refused(cls, generation: int, err: PeerVerificationError) -> PeerVerdict:
+        """The verdict about a peer that proved nothing."""
+        verdict = cls.__new__(cls)
+        verdict.generation = generation
+        verdict.caller = ANONYMOUS
+        verdict.claimed = err.spiffe_id
+        verdict.expires_at = float("inf")
+        verdict.reason = err.reason
+        return verdict
+
+
+class PeerVerdicts:
+    """The verdicts of one server.
+
+    Args:
+        source: Whom we trust, asked at each call.
+        intermediates: What completes a chain that gRPC does not hand over.
+    """
+
+    __slots__ = ("_intermediates", "_known", "_source")
+
+    def __init__(self, source: Source, intermediates: Sequence[x509.Certificate] = ()) -> None:
+        self._source = source
+        self._intermediates = tuple(intermediates)
+        # One attribute, so that no thread can file a verdict under another generation.
+        self._known: tuple[Snapshot | None, dict[Presented, PeerVerdict]] = (None, {})
+
+    def about(self, presented: Presented) -> PeerVerdict:
+        """Judge a presented chain by the current generation and the clock.
+
+        Raises:
+            CredentialError: The source has no snapshot to judge by.
+        """
+        snapshot = self._source.snapshot
+        known = self._known
+        if known[0] is not snapshot or len(known[1]) > REMEMBERED:
+            known = self._known = (snapshot, {})
+        verdict = known[1].get(presented)
+        if verdict is None or time() > verdict.expires_at:
+            verdict = known[1][presented] = self._verify(presented, snapshot)
+        return verdict
+
+    def _verify(self, presented: Presented, snapshot: Snapshot) -> PeerVerdict:
+        try:
+            chain = self._chain(presented)
+            peer = verify_svid(chain, bundles=snapshot.bundles, now=datetime.now(UTC))
+        except PeerVerificationError as err:
+            return PeerVerdict.refused(snapshot.generation, err)
+        return PeerVerdict(snapshot.generation, peer)
+
+    def _chain(self, presented: Presented) -> list[x509.Certificate]:
+        leaf_pem, rest_pem = presented
+        if not leaf_pem:
+            raise PeerVerificationError("it presented no certificate")
+        try:
+            leaf = x509.load_pem_x509_certificate(leaf_pem)
+            rest = x509.load_pem_x509_certificates(rest_pem) if rest_pem else self._intermediates
+            return [leaf, *(certificate for certificate in rest if certificate != leaf)]
+        except MALFORMED as err:
+            raise PeerVerificationError(f"expected X.509 certificates: {err}") from err
+
+
+def presented_by(auth_context: Mapping[str, Sequence[bytes]]) -> Presented:
+    """Read gRPC's auth context."""
+    return _first(auth_context, "x509_pem_cert"), _first(auth_context, "x509_pem_cert_chain")
+
+
+def _first(auth_context: Mapping[str, Sequence[bytes]], key: str) -> bytes:
+    values = auth_context.get(key)
+    return values[0] if values else b""

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two kinds of gRPC server, with ports that are mutual TLS and nothing else.
+
+Rules:
+    1. A port without mutual TLS is refused: a call on it could not be authenticated.
+    2. What the server opened, volume and policy files, is closed after its last call.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from grpc import aio
+
+from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server._grpc_credentials import port_credentials
+from kubetls_sdk.server.policy_choice import PolicyChoice
+from kubetls_sdk.volume_source import VolumeSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kubetls_sdk.source import Source
+
+__all__ = ("AsyncServer", "Opened", "Server")
+
+
+class Opened:
+    """The source and the policy of one server; closes what it opened.
+
+    Args:
+        source: Ours, or None for the mounted volume.
+        policy: See `PolicyChoice`.
+
+    Raises:
+        NotReadyError: The volume has nothing usable in time.
+        PolicyError: A policy file is missing or not a policy.
+    """
+
+    def __init__(self, source: Source | None, policy: Any) -> None:
+        self._choice = PolicyChoice(policy)
+        self._volume = VolumeSource().start() if source is None else None
+        self.source: Source = source if self._volume is None else self._volume  # type: ignore[assignment]
+        try:
+            self.policy = self._choice.open(self.source.snapshot.trust_domain)
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the files; may be called twice."""
+        self._choice.close()
+        if self._volume is not None:
+            self._volume.close()
+
+
+class Server(grpc.Server):
+    """A `grpc.Server` whose ports are mutual TLS; made by `kubetls_sdk.server.grpc.server`."""
+
+    def __init__(self, inner: grpc.Server, opened: Opened) -> None:
+        self._inner = inner
+        self._opened = opened
+
+    def add_generic_rpc_handlers(
+        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
+    ) -> None:
+        """As of `grpc.Server`."""
+        self._inner.add_generic_rpc_handlers(generic_rpc_handlers)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """As of `grpc.Server`."""
+        self._inner.add_registered_method_handlers(service_name, dict(method_handlers))
+
+    def add_secure_port(
+        self, address: str, server_credentials: grpc.ServerCredentials | None = None
+    ) -> int:
+        """Open a mutual TLS port.
+
+        Args:
+            address: As of `grpc.Server`.
+            server_credentials: None: the source has them.
+
+        Returns:
+            The port.
+
+        Raises:
+            ConfigurationError: Credentials were given.
+            SvidError: gRPC cannot use our SVID.
+        """
+        _require_ours(server_credentials)
+        return self._inner.add_secure_port(address, port_credentials(self._opened.source))
+
+    def add_insecure_port(self, address: str) -> NoReturn:
+        """Not possible.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise _insecure(address)
+
+    def start(self) -> None:
+        """As of `grpc.Server`."""
+        self._inner.start()
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """As of `grpc.Server`; volume and policy files are closed after the last call."""
+        stopped: threading.Event = self._inner.stop(grace)
+        threading.Thread(target=self._close_after, args=(stopped,), daemon=True).start()
+        return stopped
+
+    def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """As of `grpc.Server`."""
+        return bool(self._inner.wait_for_termination(timeout))
+
+    def _close_after(self, stopped: threading.Event) -> None:
+        stopped.wait()
+        self._opened.close()
+
+
+class AsyncServer(aio.Server):
+    """A `grpc.aio.Server` whose ports are mutual TLS; made by `aio_server`."""
+
+    def __init__(self, inner: aio.Server, opened: Opened) -> None:
+        self._inner = inner
+        self._opened = opened
+
+    def add_generic_rpc_handlers(
+        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
+    ) -> None:
+        """As of `grpc.aio.Server`."""
+        self._inner.add_generic_rpc_handlers(generic_rpc_handlers)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """As of `grpc.aio.Server`."""
+        self._inner.add_registered_method_handlers(service_name, dict(method_handlers))
+
+    def add_secure_port(
+        self, address: str, server_credentials: grpc.ServerCredentials | None = None
+    ) -> int:
+        """Open a mutual TLS port; arguments, result and errors are those of `Server`."""
+        _require_ours(server_credentials)
+        port: int = self._inner.add_secure_port(address, port_credentials(self._opened.source))
+        return port
+
+    def add_insecure_port(self, address: str) -> NoReturn:
+        """Not possible.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise _insecure(address)
+
+    async def start(self) -> None:
+        """As of `grpc.aio.Server`."""
+        await self._inner.start()
+
+    async def stop(self, grace: float | None) -> None:
+        """As of `grpc.aio.Server`; closes volume and policy files after the last call."""
+        await self._inner.stop(grace)
+        self._opened.close()
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - gRPC's
+        """As of `grpc.aio.Server`."""
+        return bool(await self._inner.wait_for_termination(timeout))
+
+
+def _require_ours(server_credentials: object) -> None:
+    if server_credentials is not None:
+        raise ConfigurationError("expected no server credentials: the source has them")
+
+
+def _insecure(address: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"expected only ports with mutual TLS, got an insecure one at {address!r}"
+    )

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gRPC servers that authenticate their callers and authorize each call.
+
+    server = aio_server(policy="policy.yaml")
+    orders_pb2_grpc.add_OrdersServicer_to_server(Orders(), server)
+    server.add_secure_port("[::]:8443")
+
+    async def Get(self, request, context):
+        caller(context).spiffe_id
+
+Rules:
+    1. Only mutual TLS ports exist: a server of ours opens no insecure one.
+    2. Before a request message is read, the peer is verified, the path is canonical and the policy
+       has allowed the call.
+    3. What was trusted stays checked: a stream ends when its peer's certificate expires or its
+       root is removed, and connections are renewed after `MAX_CONNECTION_AGE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from grpc import aio
+
+from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server._grpc_call import CALLER
+from kubetls_sdk.server._grpc_credentials import server_credentials
+from kubetls_sdk.server._grpc_interceptor import (
+    STREAM_RECHECK_SECONDS,
+    AsyncAuthInterceptor,
+    AuthInterceptor,
+)
+from kubetls_sdk.server._grpc_server import AsyncServer, Opened, Server
+from kubetls_sdk.server.caller import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cryptography.x509 import Certificate
+
+    from kubetls_sdk.source import Source
+
+__all__ = (
+    "HEALTH",
+    "MAX_CONNECTION_AGE_GRACE_SECONDS",
+    "MAX_CONNECTION_AGE_SECONDS",
+    "REFLECTION",
+    "STREAM_RECHECK_SECONDS",
+    "AsyncAuthInterceptor",
+    "AsyncServer",
+    "AuthInterceptor",
+    "Server",
+    "aio_server",
+    "caller",
+    "server",
+    "server_credentials",
+)
+
+HEALTH: Final = tuple(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
+"""The methods of the health service, for `open_methods`."""
+
+REFLECTION: Final = tuple(
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    for version in ("v1", "v1alpha")
+)
+"""The methods of the reflection service, for `open_methods`."""
+
+MAX_CONNECTION_AGE_SECONDS: Final = 3600
+"""After this time, give or take a tenth, a connection gets no new calls and clients connect anew:
+with their current certificate, to whichever replicas there are now."""
+
+MAX_CONNECTION_AGE_GRACE_SECONDS: Final = 600
+"""What is still running this long after a connection reached its age is cut off."""
+
+_DEFAULTS = {
+    "grpc.max_connection_age_ms": MAX_CONNECTION_AGE_SECONDS * 1000,
+    "grpc.max_connection_age_grace_ms": MAX_CONNECTION_AGE_GRACE_SECONDS * 1000,
+}
+
+
+def server(
+    thread_pool: ThreadPoolExecutor | None = None,
+    *,
+    policy: Any,
+    source: Source | None = None,
+    open_methods: Iterable[str] = (),
+    intermediates: Sequence[Certificate] = (),
+    stream_recheck: float = STREAM_RECHECK_SECONDS,
+    interceptors: Sequence[grpc.ServerInterceptor] = (),
+    options: Iterable[tuple[str, Any]] = (),
+    **settings: Any,
+) -> Server:
+    """Make a threaded server.
+
+    Args:
+        thread_pool: Runs the methods; gRPC's usual pool size by default.
+        policy: Paths of policy files, or an authorizer such as `AnyVerified()`.
+        source: Our SVID and whom we trust; None for the mounted volume.
+        open_methods: Exact paths that every verified workload may call without asking the policy,
+            such as `HEALTH` and `REFLECTION`. Nothing is open by default.
+        intermediates: See `AuthInterceptor`.
+        stream_recheck: See `AuthInterceptor`.
+        interceptors: Yours; they run inside of ours.
+        options: Of gRPC; they override our ages of a connection.
+        settings: As of `grpc.server`: `handlers`, `maximum_concurrent_rpcs`, `compression`.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+        NotReadyError: The volume has nothing usable in time.
+        PolicyError: A policy file is missing or not a policy.
+    """
+    opened = Opened(source, policy)
+    try:
+        ours = AuthInterceptor(
+            opened.source,
+            opened.policy,
+            open_methods=open_methods,
+            intermediates=intermediates,
+            stream_recheck=stream_recheck,
+        )
+        inner = grpc.server(
+            thread_pool if thread_pool is not None else ThreadPoolExecutor(),
+            interceptors=[ours, *interceptors],
+            options=_with_defaults(options),
+            **settings,
+        )
+    except Exception:
+        opened.close()
+        raise
+    return Server(inner, opened)
+
+
+def aio_server(
+    *,
+    policy: Any,
+    source: Source | None = None,
+    open_methods: Iterable[str] = (),
+    intermediates: Sequence[Certificate] = (),
+    stream_recheck: float = STREAM_RECHECK_SECONDS,
+    interceptors: Sequence[aio.ServerInterceptor] = (),
+    options: Iterable[tuple[str, Any]] = (),
+    **settings: Any,
+) -> AsyncServer:
+    """Make an asyncio server; arguments and errors are those of `server`.
+
+    Further settings are those of `grpc.aio.server`: `migration_thread_pool`, `handlers`,
+    `maximum_concurrent_rpcs`, `compression`.
+    """
+    opened = Opened(source, policy)
+    try:
+        ours = AsyncAuthInterceptor(
+            opened.source,
+            opened.policy,
+            open_methods=open_methods,
+            intermediates=intermediates,
+            stream_recheck=stream_recheck,
+        )
+        inner = aio.server(
+            interceptors=(ours, *interceptors), options=_with_defaults(options), **settings
+        )
+    except Exception:
+        opened.close()
+        raise
+    return AsyncServer(inner, opened)
+
+
+def caller(context: Any) -> Caller:
+    """Get the caller of a gRPC call.
+
+    Args:
+        context: The servicer context that the method got.
+
+    Raises:
+        ConfigurationError: No interceptor of ours has admitted this call.
+    """
+    found = getattr(context, CALLER, None)
+    if not isinstance(found, Caller):
+        raise ConfigurationError(
+            "expected a call that AuthInterceptor has admitted: make the server with"
+            " kubetls_sdk.server.grpc"
+        )
+    return found
+
+
+def _with_defaults(options: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    return tuple({**_DEFAULTS, **dict(options)}.items())

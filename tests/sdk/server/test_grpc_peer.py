@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who a gRPC peer is, from nothing but the auth context that gRPC hands over."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kubetls_sdk import StaticSource, TrustBundleSet, VolumeSource
+from kubetls_sdk.exceptions import CredentialError
+from kubetls_sdk.server import _grpc_peer
+from kubetls_sdk.server._grpc_details import GrpcDetails, address_of
+from kubetls_sdk.server._grpc_gate import is_canonical
+from kubetls_sdk.server._grpc_peer import PeerVerdicts, presented_by
+from kubetls_sdk.testing import DevelopmentCA
+from tests.waiting import until
+
+CA = DevelopmentCA("example.org")
+WEB = "spiffe://example.org/ns/shop/sa/web"
+
+
+@pytest.fixture
+def source():
+    return StaticSource(CA.issue("/ns/shop/sa/orders"), TrustBundleSet([CA.bundle]))
+
+
+def presented(svid, *, chain=True):
+    leaf, *rest = (certificate.public_bytes(Encoding.PEM) for certificate in svid.chain)
+    context = {"x509_pem_cert": [leaf], "transport_security_type": [b"ssl"]}
+    if chain and rest:
+        context["x509_pem_cert_chain"] = [b"".join(rest)]
+    return presented_by(context)
+
+
+class TestAbout:
+    def test_leaf_under_an_anchor(self, source):
+        """A leaf that a root issued needs no chain."""
+        verdict = PeerVerdicts(source).about(presented(CA.issue("/ns/shop/sa/web")))
+        assert str(verdict.caller.spiffe_id) == WEB
+        assert verdict.reason is None
+
+    def test_chain_with_the_leaf(self, source):
+        """A chain that repeats the leaf is the same chain."""
+        svid = CA.issue("/ns/shop/sa/web", intermediates=1)
+        leaf, _ = presented(svid)
+        verdict = PeerVerdicts(source).about((leaf, svid.certificates_pem()))
+        assert str(verdict.caller.spiffe_id) == WEB
+
+    def test_no_chain(self, source):
+        """Where gRPC hands over no chain, a leaf under an intermediate is refused."""
+        svid = CA.issue("/ns/shop/sa/web", intermediates=1)
+        verdict = PeerVerdicts(source).about(presented(svid, chain=False))
+        assert verdict.caller.is_anonymous
+        assert "no authority" in verdict.reason
+        assert str(verdict.claimed) == WEB
+
+    def test_configured_intermediates(self, source):
+        """Configured intermediates complete what gRPC does not hand over."""
+        svid = CA.issue("/ns/shop/sa/web", intermediates=1)
+        verdicts = PeerVerdicts(source, svid.chain[1:])
+        assert str(verdicts.about(presented(svid, chain=False)).caller.spiffe_id) == WEB
+
+    @pytest.mark.parametrize(
+        "context",
+        [{}, {"x509_pem_cert": []}, {"transport_security_type": [b"insecure"]}],
+        ids=["empty", "no-value", "insecure"],
+    )
+    def test_no_certificate(self, source, context):
+        """Without a certificate in the auth context nobody is there."""
+        verdict = PeerVerdicts(source).about(presented_by(context))
+        assert verdict.caller.is_anonymous
+        assert verdict.reason == "it presented no certificate"
+
+    @pytest.mark.parametrize(
+        "pem", [b"x", b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"]
+    )
+    def test_no_x509(self, source, pem):
+        """Something else than a certificate is a refusal, not an error."""
+        assert PeerVerdicts(source).about((pem, b"")).reason is not None
+        leaf, _ = presented(CA.issue())
+        assert PeerVerdicts(source).about((leaf, pem)).reason is not None
+
+    def test_spiffe_id_of_grpc_is_not_believed(self, source):
+        """Only the certificate counts, not the names that gRPC read from it."""
+        context = {
+            "peer_spiffe_id": [WEB.encode()],
+            "x509_subject_alternative_name": [WEB.encode()],
+        }
+        assert PeerVerdicts(source).about(presented_by(context)).caller.is_anonymous
+
+    def test_expiry(self, source):
+        """A verdict does not outlive the certificate."""
+        verdicts = PeerVerdicts(source)
+        shown = presented(CA.issue("/ns/shop/sa/web", ttl=timedelta(seconds=1)))
+        assert verdicts.about(shown).reason is None
+        until(
+            lambda: time.time() > verdicts.about(shown).expires_at or verdicts.about(shown).reason
+        )
+        assert "expired" in until(lambda: verdicts.about(shown).reason)
+
+    def test_generation(self, source):
+        """A generation that removes the root ends the verdict; bringing it back renews it."""
+        verdicts = PeerVerdicts(source)
+        shown = presented(CA.issue("/ns/shop/sa/web"))
+        assert verdicts.about(shown).generation == 1
+        source.replace(bundles=TrustBundleSet([]))
+        assert verdicts.about(shown).reason == "no trust bundle of 'example.org'"
+        source.replace(bundles=TrustBundleSet([CA.bundle]))
+        assert verdicts.about(shown).generation == 3
+
+    def test_bound(self, source, monkeypatch):
+        """Many peers fill no memory."""
+        monkeypatch.setattr(_grpc_peer, "REMEMBERED", 3)
+        verdicts = PeerVerdicts(source)
+        for _ in range(10):
+            verdicts.about(presented(CA.issue("/ns/shop/sa/web")))
+        assert len(verdicts._known[1]) <= 4
+
+    def test_no_snapshot(self, tmp_path):
+        """A source without a snapshot is an error, which refuses everybody."""
+        with pytest.raises(CredentialError):
+            PeerVerdicts(VolumeSource(tmp_path)).about(presented(CA.issue()))
+
+
+class TestCanonical:
+    @pytest.mark.parametrize(
+        "path", ["/shop.Orders/Get", "/Orders/Get", "/grpc.health.v1.Health/Check", "/a-b.C/d_e"]
+    )
+    def test_canonical(self, path):
+        """What protocol buffers generate is canonical."""
+        assert is_canonical(path)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "", "/", "//", "/a", "/a/", "a/b", "//a/b", "/a//b", "/a/b/c", "/a/b\n", "/a/b?c",
+            "/a/b#c", "/a/%62", "/a/.", "/a/..", "/../b", "/a /b", "/a/b;c", "/a\\b/c", "/ä/b",
+        ],
+    )  # fmt: skip
+    def test_not_canonical(self, path):
+        """Every other spelling is not."""
+        assert not is_canonical(path)
+
+
+class TestDetails:
+    @pytest.mark.parametrize(
+        ("peer", "address", "source"),
+        [
+            ("ipv4:127.0.0.1:80", "127.0.0.1:80", "127.0.0.1"),
+            ("ipv6:%5B::1%5D:80", "[::1]:80", "::1"),
+            ("ipv6:[fe80::1%25eth0]:80", "[fe80::1%eth0]:80", "fe80::1%eth0"),
+            ("unix:/run/x", "unix:/run/x", None),
+        ],
+    )
+    def test_address(self, peer, address, source):
+        """Addresses are spelled for people in logs, and without port for rules."""
+        assert address_of(peer) == address
+        assert GrpcDetails(_Context(peer)).source == source
+
+    def test_headers(self):
+        """Text and binary metadata become header fields."""
+        context = _Context("ipv4:127.0.0.1:1", [("x-tenant", "blue"), ("x-bin", b"\x00")])
+        details = GrpcDetails(context)
+        assert list(details.headers) == [(b"x-tenant", b"blue"), (b"x-bin", b"\x00")]
+        assert details.host is None
+
+
+class _Context:
+    def __init__(self, peer, metadata=()):
+        self.peer = lambda: peer
+        self.invocation_metadata = lambda: metadata
