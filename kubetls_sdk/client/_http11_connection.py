@@ -12,6 +12,7 @@ Errors are those of `asyncio` and `ResponseError`; the transport turns them into
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,6 +117,14 @@ class Connection(asyncio.Protocol):
     def is_usable(self) -> bool:
         """Tell whether another request may be sent: open, and the server's certificate valid."""
         return not (self._is_lost or self.transport.is_closing() or time.time() >= self._expires_at)
+
+    def has_unread(self) -> bool:
+        """Tell whether the socket has something to say, which on an idle connection is its end."""
+        if not hasattr(select, "poll"):  # Windows
+            return False
+        probe = select.poll()
+        probe.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(probe.poll(0))
 
     async def send(
         self, head: bytes, body: AsyncIterable[bytes] | bytes, length: int, seconds: float | None

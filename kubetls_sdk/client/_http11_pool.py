@@ -31,6 +31,7 @@ __all__ = (
 )
 
 _HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305 §8
+_PROBE_AFTER_SECONDS = 0.5  # a server that hangs up does so after a pause
 
 
 class PoolTimeoutError(TimeoutError):
@@ -165,7 +166,7 @@ class ConnectionPool:
             connection = connections.pop()
             if not connections:
                 del self._idle[key]
-            if connection.idle_since >= earliest and connection.is_usable():
+            if connection.idle_since >= earliest and _is_alive(connection):
                 return connection
             connection.close()
         return None
@@ -237,3 +238,11 @@ class ConnectionPool:
                 del self._idle[key]
         if self._idle:
             self._expire_later()
+
+
+def _is_alive(connection: Connection) -> bool:
+    """Tell whether a connection can be used, also when a busy loop has not noticed its end."""
+    if not connection.is_usable():
+        return False
+    idle_seconds = time.monotonic() - connection.idle_since
+    return idle_seconds < _PROBE_AFTER_SECONDS or not connection.has_unread()

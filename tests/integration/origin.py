@@ -2,8 +2,9 @@
 """An HTTPS server for client tests: any TLS context, loopback, a thread of its own.
 
 It answers `ok`, and by the first segment of the path: `/redirect?<location>`, `/close` (answers and
-closes), `/drop` (closes without an answer), `/stream` (the second half of the body comes when
-`gate` is set), `/never` (no answer), `/big` (a megabyte), `/echo` (the body that was sent).
+closes), `/hangup` (the same without a word), `/drop` (closes without an answer), `/stream` (the
+second half of the body comes when `gate` is set), `/never` (no answer), `/big` (a megabyte),
+`/echo` (the body that was sent).
 """
 
 from __future__ import annotations
@@ -130,6 +131,10 @@ class Origin:
 
     async def _close(self, writer, _argument):
         await self._answer(writer, "200 OK", b"ok", "Connection: close\r\n")
+        return False
+
+    async def _hangup(self, writer, _argument):
+        await self._answer(writer, "200 OK", b"ok")
         return False
 
     async def _drop(self, _writer, _argument):

@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from kubetls_sdk._context import client_context, server_context
+from kubetls_sdk.client import _http11_pool
 from kubetls_sdk.client._http11_transport import Http11Transport, NotPlainError
 from kubetls_sdk.expectation import expected_peer
 from kubetls_sdk.testing import DevelopmentCA
 from tests.integration.calling import eventually
 from tests.integration.origin import BIG, Origin
+from tests.waiting import until
 
 CA = DevelopmentCA("example.org")
 ORDERS = "spiffe://example.org/ns/shop/sa/orders"
@@ -479,6 +481,18 @@ class TestLimits:
             assert (await client.get(orders.url)).text == "ok"
 
         run(story)
+
+    def test_server_hangs_up_while_the_loop_is_busy(self, run, orders, monkeypatch):
+        """The end of an idle connection is noticed even before the event loop can tell."""
+        monkeypatch.setattr(_http11_pool, "_PROBE_AFTER_SECONDS", 0)
+
+        async def story(client):
+            for _ in range(5):
+                assert (await client.get(f"{orders.url}/hangup")).text == "ok"
+                until(lambda: orders.open == 0)  # blocks the loop
+
+        run(story)
+        assert orders.connections == 5
 
 
 class TestCancellation:
