@@ -5,6 +5,7 @@ Rules:
     1. GET covers HEAD. A deny rule for GET covers WebSocket handshakes as well, which are GETs.
     2. A deny rule for a path covers it with a trailing slash as well: some frameworks serve both.
     3. An allow rule without methods covers every HTTP method, but no pseudo-method.
+    4. Of several allow rules, one that needs no end user is found first.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Branch:
     """A rule, narrowed to one operation and the templates with the same variables.
 
     Attributes:
-        order: Sorting key: denies first, then by name of policy and rule.
+        order: Sorting key: denies, then allows without end user, then by name of policy and rule.
         methods: Methods with what they cover; None for all.
         patterns: Segments and whether more may follow.
         variables: Path variables and the index of their segment.
@@ -40,7 +41,7 @@ class Branch:
         is_deny: Whether the rule denies.
     """
 
-    order: tuple[bool, str, str]
+    order: tuple[int, str, str]
     methods: frozenset[str] | None
     patterns: tuple[tuple[tuple[str, ...], bool], ...]
     variables: tuple[tuple[str, int], ...]
@@ -79,7 +80,7 @@ def branches_of(policy: Policy, rule: Rule) -> Iterator[Branch]:
         methods = _covered(operation, is_deny=is_deny)
         for variables, templates in _by_variables(operation, conditions).items():
             yield Branch(
-                order=(not is_deny, policy.name, rule.name),
+                order=(_rank(rule), policy.name, rule.name),
                 methods=methods,
                 patterns=tuple(
                     pattern for t in templates for pattern in _patterns(t, is_deny=is_deny)
@@ -91,6 +92,12 @@ def branches_of(policy: Policy, rule: Rule) -> Iterator[Branch]:
             )
 
 
+def _rank(rule: Rule) -> int:
+    if rule.effect is Effect.DENY:
+        return 0
+    return 1 if rule.is_user_optional else 2
+
+
 def _decision(policy: Policy, rule: Rule) -> Decision:
     is_deny = rule.effect is Effect.DENY
     return Decision(
@@ -99,6 +106,7 @@ def _decision(policy: Policy, rule: Rule) -> Decision:
         reason=f"rule {rule.name!r} of policy {policy.name!r} {'denies' if is_deny else 'allows'}",
         policy=policy.name,
         rule=rule.name,
+        is_user_optional=rule.is_user_optional,
     )
 
 

@@ -161,7 +161,11 @@ def _all_covered(
     for method in branch.methods or ((ANY_HTTP, ANY_OTHER) if branch.is_deny else (ANY_HTTP,)):
         for segments, is_prefix in branch.patterns:
             places = (reach.find(method, segments, is_prefix=is_prefix) for reach in reaches)
-            over = (other.order[1:] for other in chain.from_iterable(places))
+            over = (
+                other.order[1:]
+                for other in chain.from_iterable(places)
+                if other.order[0] <= branch.order[0]  # One that needs a user leaves those without.
+            )
             name = next((name for name in over if name != own), None)
             if name is None:
                 return None

@@ -52,6 +52,8 @@ class Decision:
         needed: What would have been needed instead, in the words of the policy.
         shadow: What would have been decided if the shadow policies were enforced, when that
             differs from this decision.
+        is_user_optional: Whether the rule that allowed it is fine with a request without an end
+            user, where the server authenticates users.
     """
 
     allowed: bool
@@ -61,3 +63,4 @@ class Decision:
     rule: str | None = None
     needed: tuple[str, ...] = ()
     shadow: Decision | None = None
+    is_user_optional: bool = False

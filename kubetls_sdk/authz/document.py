@@ -47,7 +47,7 @@ VERSION = "1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _TOP_FIELDS = frozenset({"version", "policies"})
 _POLICY_FIELDS = frozenset({"name", "description", "mode", "allow", "deny"})
-_RULE_FIELDS = frozenset({"name", "description", "from", "to", "when"})
+_RULE_FIELDS = frozenset({"name", "description", "from", "to", "when", "user"})
 _MAX_BRANCHES = 10_000
 
 
@@ -137,10 +137,23 @@ def _rule(node: Node, effect: Effect, own: TrustDomain, reader: YamlReader) -> R
         tuple(_operations(fields, effect)),
         conditions,
         node.line,
+        _is_user_optional(fields, effect),
     )
     _check_conditions(fields, rule)
     _check_size(fields, rule)
     return rule
+
+
+def _is_user_optional(fields: Fields, effect: Effect) -> bool:
+    if not fields.has("user"):
+        return False
+    line = fields.line_of("user")
+    if effect is Effect.DENY:
+        raise fields.error("expected 'user' in allow rules only", line)
+    word = fields.text("user")
+    if word not in ("required", "optional"):
+        raise fields.error(f"expected user to be required or optional, got {word!r}", line)
+    return word == "optional"
 
 
 def _identities(fields: Fields, effect: Effect, own: TrustDomain) -> Iterator[Identity]:

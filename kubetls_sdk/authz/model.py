@@ -174,6 +174,8 @@ class Rule:
         operations: Alternatives of `to`.
         conditions: All of `when`.
         line: Where the rule starts, 1-based; 0 when it was made in Python.
+        is_user_optional: Of an allow rule: whether it allows requests without an end user where the
+            server authenticates users.
     """
 
     name: str
@@ -182,6 +184,7 @@ class Rule:
     operations: tuple[Operation, ...]
     conditions: tuple[Condition, ...] = ()
     line: int = 0
+    is_user_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ def _check_names(policies: Iterable[Policy]) -> None:
         seen[policy.name] = policy
 
 
-def _order(branch: Branch) -> tuple[bool, str, str]:
+def _order(branch: Branch) -> tuple[int, str, str]:
     return branch.order
 
 

@@ -37,6 +37,7 @@ def policy_schema() -> dict[str, Any]:
             "from": _one_or_more(_mapping({name: _field(name) for name in IDENTITY_FIELDS})),
             "to": _one_or_more(_mapping({name: _field(name) for name in OPERATION_FIELDS})),
             "when": _one_or_more({**_TEXT, "description": "attribute operator value"}),
+            "user": {"enum": ["required", "optional"]},
         },
         required=("name",),
     )

@@ -101,6 +101,6 @@ class TestSchema:
     def test_knows_the_fields_of_the_parser(self):
         """Neither more nor less."""
         rule = policy_schema()["$defs"]["rule"]["properties"]
-        assert set(rule) == {"name", "description", "from", "to", "when"}
+        assert set(rule) == {"name", "description", "from", "to", "when", "user"}
         assert set(rule["from"]["anyOf"][0]["properties"]) == IDENTITY_FIELDS
         assert set(rule["to"]["anyOf"][0]["properties"]) == OPERATION_FIELDS
