@@ -9,12 +9,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any, cast
 
 from kubetls_sdk._context import server_context
 from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import PeerVerificationError
-from kubetls_sdk.server._gate import Gate, peer_address
+from kubetls_sdk.server._gate import Gate, peer_address, set_tcp_option
 from kubetls_sdk.server._handshakes import Handshakes
 from kubetls_sdk.server.connection import PeerConnection, tls_extension, with_connection
 from kubetls_sdk.server.refusal_log import log_refused_peer
@@ -109,6 +110,7 @@ class Listener:
         if type(connection) is not VerifyingSSLObject:
             transport.abort()
             raise PeerVerificationError("the connection was not made by the listener's context")
+        set_tcp_option(transport, "TCP_QUICKACK")  # as the gate does
         bound = self._bound(config, connection, transport, peer_address(transport))
         protocol = self.protocol_class(config=bound, server_state=server_state, app_state=app_state)
         transport.set_protocol(protocol)
@@ -136,12 +138,18 @@ class Listener:
         transport: asyncio.Transport,
         address: str,
     ) -> Config:
-        """A copy of uvicorn's configuration whose application knows the connection."""
+        """Give uvicorn's configuration an application that knows the connection."""
         peer = self.enter(connection, transport, address)
-        bound: Config = object.__new__(type(config))
-        bound.__dict__.update(config.__dict__)
+        bound: Config = object.__new__(_bound_class(type(config)))
+        bound.__dict__ = config.__dict__  # shared: only the slot is this connection's own
         bound.loaded_app = with_connection(config.loaded_app, tls_extension(connection), peer)
         return bound
+
+
+@functools.cache
+def _bound_class(kind: type[Config]) -> type[Config]:
+    """A class whose instances have an application of their own beside what they share."""
+    return type(kind.__name__, (kind,), {"__slots__": ("loaded_app",)})
 
 
 class EncryptedEntrance(asyncio.Protocol):

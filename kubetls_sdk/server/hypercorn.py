@@ -23,7 +23,7 @@ from hypercorn.config import Config
 from kubetls_sdk._context import ReloadingContext, server_context
 from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import ConfigurationError
-from kubetls_sdk.server._gate import peer_address
+from kubetls_sdk.server._gate import peer_address, set_tcp_option
 from kubetls_sdk.server.asgi import KubeTLSMiddleware
 from kubetls_sdk.server.connection import PeerConnection, tls_extension, with_connection
 from kubetls_sdk.server.mutual_tls import MutualTls
@@ -135,6 +135,7 @@ class _PeerServer(TCPServer):
 
     def _connected(self, config: _SecuredConfig, connection: VerifyingSSLObject) -> Any:
         transport = self.writer.transport
+        set_tcp_option(transport, "TCP_QUICKACK")  # as the gate does
         snapshot = connection.snapshot or config.source.snapshot
         peer = PeerConnection(
             config.source, connection.verified_peer, snapshot, address=peer_address(transport)

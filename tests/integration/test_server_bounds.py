@@ -8,6 +8,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from datetime import timedelta
 
 import httpx
@@ -215,6 +216,19 @@ def with_other_roots(world):
 
 @pytest.mark.parametrize("loop", LOOPS)
 class TestManyConnections:
+    def test_no_delayed_acknowledgement(self, world, loop):
+        """A client that waits for acknowledgements (Nagle) does not wait 40 ms for the first."""
+        with serve(world, options={"loop": loop}) as serving:
+            context = stock_context(world.ca.issue("/ns/shop/sa/web"), world.ca.bundle)
+            seconds = []
+            for _ in range(10):
+                connection = serving.connect(context)
+                begin = time.perf_counter()
+                exchange(connection)
+                seconds.append(time.perf_counter() - begin)
+                connection.close()
+        assert sorted(seconds)[5] < 0.03
+
     def test_memory_is_freed(self, world, loop):
         """Connections that are gone leave nothing behind in the listener."""
         with serve(world, options={"loop": loop}) as serving:
