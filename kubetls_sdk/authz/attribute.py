@@ -4,7 +4,8 @@
 Rules:
     1. An attribute yields a tuple of values; the empty tuple is "missing".
     2. Security headers are not attributes: they are forged, hop-by-hop, or checked elsewhere.
-    3. A value of the wrong shape (a source that is no IP address) is missing.
+    3. A source that is no IP address is missing. A host of the wrong shape is there, but unknown
+       (None): nobody can say which host a router takes it for.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ("ROOTS", "Attribute", "Network", "check_header", "host_only", "values
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _HEADER = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+", re.ASCII)
+_AUTHORITY = re.compile(r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
 _REFUSED_HEADERS = frozenset(
     {
         "authorization", "connection", "content-length", "cookie", "forwarded", "host",
@@ -133,10 +135,15 @@ def _source(names: tuple[str, ...], request: Request) -> tuple[Any, ...]:
     return (mapped or address,)
 
 
+def _host(authority: str) -> tuple[str | None, ...]:
+    if not authority:
+        return ()
+    return (host_only(authority) if _AUTHORITY.fullmatch(authority) else None,)
+
+
 def _request(names: tuple[str, ...], request: Request) -> tuple[Any, ...]:
     if names[0] == "host":
-        host = host_only(request.details.host or "")
-        return (host,) if host else ()
+        return _host(request.details.host or "")
     if names[0] == "port":
         return () if request.details.port is None else (request.details.port,)
     return (request.method if names[0] == "method" else request.path,)

@@ -64,8 +64,10 @@ class HostPattern:
 
     def covers(self, host: object) -> bool | None:
         """Tell whether a host fits."""
+        if not isinstance(host, str):
+            return None
         if self.text.startswith("*."):
-            return isinstance(host, str) and host.endswith(self.text[1:]) and host[0] != "."
+            return host.endswith(self.text[1:]) and host[0] != "."
         return host == self.text
 
 

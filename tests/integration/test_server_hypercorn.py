@@ -40,7 +40,7 @@ class Hypercorn:
 
 
 @contextlib.contextmanager
-def running(world, **settings):
+def running(world, *, app=None, policy=None, **settings):
     """Run hypercorn in a thread until the test ends."""
     loop, stop, ports = asyncio.new_event_loop(), asyncio.Event(), []
     config = Config()
@@ -60,9 +60,9 @@ def running(world, **settings):
 
     async def main():
         await serve(
-            world.application,
+            app or world.application,
             config,
-            policy=AnyVerified(),
+            policy=policy or AnyVerified(),
             tls=MutualTls(source=world.source, **settings),
             shutdown_trigger=trigger,
         )

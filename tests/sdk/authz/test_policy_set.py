@@ -304,6 +304,20 @@ class TestOperations:
         assert not policies.decide(WEB, "GET", "/", claimed).allowed
         assert not policies.decide(WEB, "GET", "/").allowed
 
+    @pytest.mark.parametrize(
+        "host", ["a.example:1:2", "a.example:x", "u@a.example", "a.example/", "[a"]
+    )
+    def test_malformed_host_is_unknown(self, host):
+        """No allow rule holds for it, and every deny rule for any host does."""
+        details = RequestDetails(host=host)
+        for operation in ("{hosts: a.example}", "{notHosts: b.example}", "{hosts: '*.example'}"):
+            assert not allow(operation=operation).decide(WEB, "GET", "/", details).allowed
+        text = rules(
+            allow="- {name: a, from: {namespace: shop}, to: {paths: /**}}",
+            deny="- {name: d, to: {hosts: a.example}}",
+        )
+        assert parse(text).decide(WEB, "GET", "/", details).rule == "d"
+
     def test_deny_by_missing_host_matches_when_negative(self):
         """`notHosts` in a deny rule closes when there is no host."""
         policies = allow(deny="- {name: d, to: {notHosts: a.example.org}}")
