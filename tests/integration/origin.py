@@ -103,8 +103,10 @@ class Origin:
                 while await self._exchange(reader, writer, number):
                     pass
         finally:
-            self.open -= 1
             writer.transport.abort()
+            for _ in range(3):  # until the socket is closed
+                await asyncio.sleep(0)
+            self.open -= 1
             self._tasks.discard(asyncio.current_task())
 
     async def _exchange(self, reader, writer, connection):
