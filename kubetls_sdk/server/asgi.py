@@ -6,7 +6,9 @@ Rules:
        the application is not called. Only `lifespan` passes unseen.
     2. The policy decides on `scope["path"]` as the application gets it, root path included.
     3. The caller is told a status and nothing more; the log says who, what and why.
-    4. Identity headers from outside are removed: they prove nothing here, and an application that
+    4. With `users`, a request also needs an end user, unless its rule says otherwise; a token that
+       proves nothing is refused in any case.
+    5. Identity headers from outside are removed: they prove nothing here, and an application that
        was behind a proxy before may still read them.
 """
 
@@ -30,8 +32,10 @@ from kubetls_sdk.server.websocket import WebSocketSession
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kubetls_sdk.server._user_check import UserCheck
     from kubetls_sdk.server.authorizer import Authorizer
     from kubetls_sdk.source import Source
+    from kubetls_sdk.users.authentication import Users
 
 __all__ = ("KubeTLSMiddleware",)
 
@@ -50,6 +54,9 @@ class KubeTLSMiddleware:
         optional: Let anonymous callers reach the policy, as None. The server has to let them in.
         anonymous_paths: Exact paths that everybody may GET and HEAD without asking the policy;
             only with `optional`. Where certificates are required, use a probe listener.
+        users: Authenticates end users as well; its maker starts and closes it. Then each request
+            needs a user whose token is valid, unless the rule that allows it says `user: optional`.
+        user_grace: Seconds that an answer may go on after its user's token has expired.
 
     Raises:
         ConfigurationError: Anonymous paths without `optional`, or one that is not a path.
@@ -63,8 +70,11 @@ class KubeTLSMiddleware:
         source: Source | None = None,
         optional: bool = False,
         anonymous_paths: Iterable[str] = (),
+        users: Users | None = None,
+        user_grace: float = 5.0,
     ) -> None:
         self.app = app
+        self._user_check = None if users is None else _user_check(users, user_grace)
         self._verdicts = Verdicts(policy)
         self._optional = optional
         self._anonymous_paths = frozenset(anonymous_paths)
@@ -84,36 +94,79 @@ class KubeTLSMiddleware:
         if kind == "http":
             method = scope["method"]
             # No request line spells the pseudo-methods of the policy, which are in lower case.
-            refused = self._refusal(scope, method if method.isupper() else f"?{method}")
+            method = method if method.isupper() else f"?{method}"
+            if self._user_check is not None:
+                await self._serve_user(self._user_check, method, scope, receive, send)
+                return
+            refused = self._refusal(scope, method)
             if refused is None:
                 await self.app(scope, receive, send)
             else:
                 await refused.answer(scope, receive, send)
         elif kind == "websocket":
             await self._serve_websocket(scope, receive, send)
-        elif kind == "lifespan":
-            if is_granian(receive):
-                await refuse_start(receive, send)
-            else:
-                await self.app(scope, receive, send)
-        else:
+        elif kind != "lifespan":
             raise ConfigurationError(f"expected http, websocket or lifespan, got {kind!r}")
+        elif is_granian(receive):
+            await refuse_start(receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _serve_user(
+        self, check: UserCheck, method: str, scope: Any, receive: Any, send: Any
+    ) -> None:
+        refused = await self._refusal_of_user(check, scope, method)
+        if refused is None:
+            await check.serve(scope, self.app(scope, receive, send))
+        else:
+            await refused.answer(scope, receive, send)
 
     async def _serve_websocket(self, scope: Any, receive: Any, send: Any) -> None:
-        refused = self._refusal(scope, WEBSOCKET)
+        check = self._user_check
+        if check is None:
+            refused = self._refusal(scope, WEBSOCKET)
+        else:
+            refused = await self._refusal_of_user(check, scope, WEBSOCKET)
         if refused is not None:
             await refused.answer(scope, receive, send)
             return
         session = WebSocketSession(send)
         connection: PeerConnection = scope["extensions"][EXTENSION]
         connection.websockets.add(session.end)
+        expiry = None if check is None else check.expire(scope, session.end)
         try:
             await self.app(scope, receive, session.send)
         finally:
             connection.websockets.discard(session.end)
+            if expiry is not None:
+                expiry.cancel()
+
+    async def _refusal_of_user(self, check: UserCheck, scope: Any, method: str) -> Refusal | None:
+        """Judge a request where users are authenticated; keys may have to be fetched for it."""
+        connection = self._connection(scope)
+        if isinstance(connection, Refusal):
+            return connection
+        hosts = inspect_headers(scope)
+        refused = await check.admit(scope, connection)
+        if refused is not None:
+            return refused
+        # No remembered decision: it does not tell whether its rule is fine without a user.
+        return self._ask(connection, method, scope, hosts)
 
     def _refusal(self, scope: Any, method: str) -> Refusal | None:
         """Judge a request; when nothing is refused, the scope knows the caller."""
+        connection = self._connection(scope)
+        if isinstance(connection, Refusal):
+            return connection
+        hosts = inspect_headers(scope)
+        if hosts == 1 and not is_recorded():
+            path, raw_path = scope["path"], scope.get("raw_path")
+            if self._verdicts.has_allowed(connection, method, path, raw_path):
+                return None
+        return self._ask(connection, method, scope, hosts)
+
+    def _connection(self, scope: Any) -> PeerConnection | Refusal:
+        """Judge the peer; when it is who it says, the scope knows the caller."""
         connection = (scope.get("extensions") or _NOTHING).get(EXTENSION)
         if type(connection) is not PeerConnection:
             connection = self._presented.connection(scope)
@@ -125,12 +178,7 @@ class KubeTLSMiddleware:
         if connection.spiffe_id is None and not self._optional:
             return Refusal.unauthenticated(connection, "it presented no certificate", scope)
         scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
-        hosts = inspect_headers(scope)
-        if hosts == 1 and not is_recorded():
-            path, raw_path = scope["path"], scope.get("raw_path")
-            if self._verdicts.has_allowed(connection, method, path, raw_path):
-                return None
-        return self._ask(connection, method, scope, hosts)
+        return connection
 
     def _ask(
         self, connection: PeerConnection, method: str, scope: Any, host_count: int
@@ -143,6 +191,16 @@ class KubeTLSMiddleware:
         decision = self._verdicts.decide(connection, method, scope, host_count)
         if isinstance(decision, str):
             return Refusal.malformed(connection, decision, scope)
+        if self._user_check is not None:
+            refused = self._user_check.refusal(decision, connection, scope)
+            if refused is not None:
+                return refused
         if is_recorded():
             record_request(connection, decision, method, path)
         return None if decision.allowed else Refusal.denied(connection, decision, scope)
+
+
+def _user_check(users: Users, grace: float) -> UserCheck:
+    from kubetls_sdk.server._user_check import UserCheck
+
+    return UserCheck(users, grace)

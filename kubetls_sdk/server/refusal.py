@@ -41,10 +41,13 @@ class Refusal:
     Attributes:
         status: HTTP status.
         ends: The connection whose life ends with the answer, and why.
+        challenge: `WWW-Authenticate` of a 401 about the end user; one about the peer ends the
+            connection.
     """
 
     status: int
     ends: tuple[PeerConnection, str] | None = None
+    challenge: str | None = None
 
     @classmethod
     def unauthenticated(
@@ -54,6 +57,15 @@ class Refusal:
         _log(connection, reason, scope)
         _audit(connection, reason, scope, verified=False)
         return cls(401, (connection, reason) if ends else None)
+
+    @classmethod
+    def no_user(
+        cls, connection: PeerConnection, reason: str, scope: Any, *, challenge: str
+    ) -> Refusal:
+        """401: the peer is who it is, but no end user is proven (RFC 6750 §3)."""
+        _log(connection, reason, scope)
+        _audit(connection, reason, scope, verified=connection.spiffe_id is not None)
+        return cls(401, challenge=challenge)
 
     @classmethod
     def malformed(cls, connection: PeerConnection, reason: str, scope: Any) -> Refusal:
@@ -93,7 +105,9 @@ class Refusal:
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
         ]
-        if self.status == 401:  # RFC 9110 §11.6.1
+        if self.challenge is not None:
+            headers.append((b"www-authenticate", self.challenge.encode()))
+        elif self.status == 401:  # RFC 9110 §11.6.1
             headers.append((b"www-authenticate", b"MutualTLS"))
             headers.append((b"connection", b"close"))
         await send({"type": f"{kind}.start", "status": self.status, "headers": headers})

@@ -6,6 +6,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kubetls_sdk.server.end_user import USER_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -20,13 +22,14 @@ class ScopeDetails:
 
     Attributes:
         is_touched: Whether anything was read.
+        is_user_touched: Whether the end user was asked for.
     """
 
-    __slots__ = ("_unread", "is_touched")
+    __slots__ = ("_unread", "is_touched", "is_user_touched")
 
     def __init__(self, scope: Any) -> None:
         self._unread = scope
-        self.is_touched = False
+        self.is_touched = self.is_user_touched = False
 
     @property
     def _scope(self) -> Any:
@@ -62,9 +65,10 @@ class ScopeDetails:
 
     @property
     def user(self) -> Mapping[str, object] | None:
-        """The claims of the end user; none of them is verified here."""
-        self.is_touched = True
-        return None
+        """The verified claims of the end user; None without one."""
+        self.is_user_touched = True
+        found = self._scope.get(USER_KEY)
+        return None if found is None else found.claims
 
     @property
     def resource(self) -> Mapping[str, object] | None:
