@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -169,6 +170,25 @@ class TestServe:
             command.process.send_signal(signal.SIGTERM)
             assert command.wait() == 0
         assert "Traceback" not in command.text
+
+    def test_reload(self, world, directory):
+        """With --reload a changed application is served by a new process, over mutual TLS."""
+        with serving(directory, "--reload", "--reload-dir", ".") as command:
+            port = command.port()
+            changed = APPLICATION.replace("{os.getpid()}", "changed")
+
+            def answer():
+                try:
+                    with connected(world, port) as connection:
+                        return exchange(connection)[2]
+                except (OSError, ssl.SSLError):
+                    return b""
+
+            until(lambda: answer().endswith(b"/sa/web"), 20)
+            (directory / "orders.py").write_text(changed)
+            until(lambda: answer().startswith(b"changed "), 20)
+            command.process.send_signal(signal.SIGTERM)
+            command.wait()
 
     def test_graceful_end(self, world, directory):
         """A request that is under way when SIGTERM comes is answered."""
