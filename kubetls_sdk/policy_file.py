@@ -55,6 +55,8 @@ class PolicyFile:
         paths: Files or directories; all of them have to exist at the start.
         trust_domain: Our own, which `namespace` and `serviceAccount` speak of.
         poll_seconds: Look at least this often, for mounts that send no notifications.
+        check: Looks at policies before they are in force; the `PolicyError` that it raises keeps
+            the last good ones.
 
     Attributes:
         current: The policy set in force; denies everything before the start and after a loss.
@@ -68,7 +70,11 @@ class PolicyFile:
     current = PolicySet.deny_all()  # What holds until the start.
 
     def __init__(
-        self, *paths: str | os.PathLike[str], trust_domain: TrustDomain, poll_seconds: float = 10.0
+        self,
+        *paths: str | os.PathLike[str],
+        trust_domain: TrustDomain,
+        poll_seconds: float = 10.0,
+        check: Callable[[PolicySet], None] | None = None,
     ) -> None:
         if not paths or poll_seconds <= 0:
             raise ConfigurationError("expected at least one policy file and poll_seconds > 0")
@@ -76,6 +82,7 @@ class PolicyFile:
         self.generation = 0
         self.error: str | None = None
         self._trust_domain = trust_domain
+        self._check = check
         self._poll_seconds = poll_seconds
         self._fingerprint: bytes | None = None
         self._callbacks: dict[object, Callable[[PolicySet], None]] = {}
@@ -189,7 +196,10 @@ class PolicyFile:
         return texts
 
     def _parse(self, texts: Mapping[str, str]) -> PolicySet:
-        return PolicySet.parse(texts, trust_domain=self._trust_domain, pause=Breather())
+        policies = PolicySet.parse(texts, trust_domain=self._trust_domain, pause=Breather())
+        if self._check is not None:
+            self._check(policies)
+        return policies
 
     def _put(self, policies: PolicySet, fingerprint: bytes | None) -> None:
         self._fingerprint = fingerprint

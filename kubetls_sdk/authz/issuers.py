@@ -17,7 +17,7 @@ from kubetls_sdk.authz.model import Effect
 from kubetls_sdk.exceptions import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from kubetls_sdk.authz.condition import Condition
     from kubetls_sdk.authz.model import Policy, Rule
@@ -28,12 +28,15 @@ __all__ = ("check_issuers",)
 _ISSUER = Attribute("user", ("iss",))
 
 
-def check_issuers(policies: PolicySet, issuers: Collection[str]) -> None:
+def check_issuers(
+    policies: PolicySet, issuers: Collection[str], *, pause: Callable[[], None] = lambda: None
+) -> None:
     """Check every rule about users.
 
     Args:
         policies: A set.
         issuers: Everybody who vouches for users; more than one makes naming one a duty.
+        pause: Called after each rule, so that a background load lets other threads run.
 
     Raises:
         PolicyError: A rule names no issuer, or an unknown one; `.file`, `.line`, `.rule` say which.
@@ -41,6 +44,7 @@ def check_issuers(policies: PolicySet, issuers: Collection[str]) -> None:
     for policy in policies.policies:
         for rule in policy.rules:
             _check(policy, rule, issuers)
+            pause()
 
 
 def _check(policy: Policy, rule: Rule, issuers: Collection[str]) -> None:

@@ -39,6 +39,7 @@ def _option(
 @_option("--volume", metavar="DIR", help="Where the credentials are mounted.")
 @_option("--ready-timeout", 30.0, help="Seconds that the start waits for the credentials.")
 @_option("--policy", (), multiple=True, metavar="PATH", help="A policy file; repeatable.")
+@_option("--users", metavar="PATH", help="A users file: authenticate end users as well.")
 @_option("--no-policy", False, is_flag=True, help="Let every verified workload do everything.")
 @_option(
     "--client-cert", "required", type=click.Choice(["required", "optional"]),

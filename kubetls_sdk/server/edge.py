@@ -92,7 +92,9 @@ class Edge:
         entrance = _Entrance(listener, certificate)
         bound = copy.copy(config)
         bound.http_protocol_class = cast("Any", entrance)
-        bound.loaded_app = KubeTLSMiddleware(app, policy=policy, optional=True)
+        bound.loaded_app = KubeTLSMiddleware(
+            app, policy=policy, optional=True, users=config.users.opened
+        )
         self._running = _RunningEdge(bound, certificate, state)
         await self._running.start(cast("socket.socket", self._socket), self.poll_seconds)
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import Authorizer
 
@@ -41,17 +42,26 @@ class PolicyChoice:
                 f"expected a policy, got {policy!r}: AnyVerified() leaves all to the application"
             )
 
-    def open(self, trust_domain: TrustDomain) -> Any:
+    def open(
+        self, trust_domain: TrustDomain, *, check: Callable[[PolicySet], None] | None = None
+    ) -> Any:
         """Read the files and follow them.
+
+        Args:
+            trust_domain: Our own.
+            check: Looks at policies before they are in force; it raises a `PolicyError`.
 
         Raises:
             PolicyError: A file is missing or not a policy.
         """
         if self._authorizer is not None:
+            current = getattr(self._authorizer, "current", self._authorizer)
+            if check is not None and isinstance(current, PolicySet):
+                check(current)
             return self._authorizer
         from kubetls_sdk.policy_file import PolicyFile
 
-        self._file = PolicyFile(*self._paths, trust_domain=trust_domain).start()
+        self._file = PolicyFile(*self._paths, trust_domain=trust_domain, check=check).start()
         return self._file
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from kubetls_sdk.server.policy_choice import PolicyChoice
 from kubetls_sdk.server.refusal_log import log
 from kubetls_sdk.server.service import Service
 from kubetls_sdk.server.start import start
+from kubetls_sdk.server.user_choice import UserChoice
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.server.authorizer import Authorizer
     from kubetls_sdk.server.edge import Edge
     from kubetls_sdk.server.probes import Probes
+    from kubetls_sdk.users.settings import UserSettings
 
 __all__ = ("Config", "MutualTls", "log_config", "run")
 
@@ -54,6 +56,8 @@ class Config(uvicorn.Config):
         edge: A second, public listener.
         anonymous_paths: See `KubeTLSMiddleware`.
         audit_log: A file to append the audit log to; `-` for standard output.
+        users: End users to authenticate: `kubetls_sdk.users.UserSettings`, or the path of a users
+            file, which several processes need.
         options: Of `uvicorn.Config`, without those about TLS and `http`.
 
     Raises:
@@ -70,6 +74,7 @@ class Config(uvicorn.Config):
         edge: Edge | None = None,
         anonymous_paths: Sequence[str] = (),
         audit_log: str | None = None,
+        users: UserSettings | str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         for name in options:
@@ -84,6 +89,7 @@ class Config(uvicorn.Config):
         self.edge = edge
         self.anonymous_paths = tuple(anonymous_paths)
         self.audit_log = audit_log
+        self.users = UserChoice(users)
         self.service: Service | None = None
 
     def bind_socket(self) -> socket.socket:
@@ -126,29 +132,37 @@ class Config(uvicorn.Config):
         if self.audit_log is not None:
             audit.enable(audit_handler(self.audit_log))
         source = self.tls.open().source
-        policy = self.policy.open(source.snapshot.trust_domain)
+        users = self.users.open(source)
+        policy = self.policy.open(source.snapshot.trust_domain, check=self.users.check)
         optional = self.tls.client_cert == "optional"
         inside = self.loaded_app
         self.loaded_app = KubeTLSMiddleware(
-            inside, policy=policy, optional=optional, anonymous_paths=self.anonymous_paths
+            inside,
+            policy=policy,
+            optional=optional,
+            anonymous_paths=self.anonymous_paths,
+            users=users,
         )
         self.service = Service(self, source, inside, policy)
         self.lifespan_class = self.service.lifespan_class(self.lifespan_class)
 
     def open_once(self) -> None:
-        """Read volume and policy and close them again, to find what is wrong before workers do.
+        """Read all files and close them again, to find what is wrong before workers do.
 
         Raises:
             KubeTLSError: One of them cannot be used.
         """
         try:
-            self.policy.open(self.tls.open().source.snapshot.trust_domain)
+            source = self.tls.open().source
+            self.users.open(source)
+            self.policy.open(source.snapshot.trust_domain, check=self.users.check)
         finally:
             self.close()
 
     def close(self) -> None:
         """Close what `load` opened in this process."""
         self.policy.close()
+        self.users.close()
         self.tls.close()
 
 
@@ -193,8 +207,9 @@ def run(
         policy: An authorizer, or the paths of policy files; `AnyVerified()` leaves the decision
             to the application.
         tls: How to speak TLS; by default with the mounted volume.
-        options: `probes`, `edge`, `anonymous_paths` and `audit_log` of `Config`, and uvicorn's own,
-            such as `host`, `port`, `uds`, `workers`, `reload`, `loop`, `ws`, `root_path`.
+        options: `probes`, `edge`, `anonymous_paths`, `audit_log` and `users` of `Config`, and
+            uvicorn's own, such as `host`, `port`, `uds`, `workers`, `reload`, `loop`, `ws` and
+            `root_path`.
 
     Raises:
         ConfigurationError: A setting is missing or contradictory.
