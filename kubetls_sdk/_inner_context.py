@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.source import Snapshot
     from kubetls_sdk.svid import X509Svid
+    from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("InnerContext",)
 
 _VERIFY_X509_PARTIAL_CHAIN = 0x80000
+_REMEMBERED = 256
 _HANDSHAKE, _CERTIFICATE, _TLS13 = 22, 11, 0x0304
 # The property of the C type: the one in `ssl` wraps each call in enums, at each record.
 _MSG_CALLBACK: Any = vars(ssl.SSLContext.__base__)["_msg_callback"]
@@ -49,6 +51,7 @@ class InnerContext(ssl.SSLContext):
     snapshot: Snapshot
     reloading: ReloadingContext
     notes_presented: bool
+    _peers: dict[tuple[bytes, ...], VerifiedPeer]
 
     @classmethod
     def build(
@@ -70,6 +73,7 @@ class InnerContext(ssl.SSLContext):
         context.snapshot = snapshot
         context.reloading = reloading
         context.notes_presented = notes_presented
+        context._peers = {}
         context.check_hostname = False  # The SPIFFE check in the handshake names the peer.
         context.verify_mode = ssl.CERT_OPTIONAL if reloading.optional else ssl.CERT_REQUIRED
         context.verify_flags |= _VERIFY_X509_PARTIAL_CHAIN
@@ -87,6 +91,21 @@ class InnerContext(ssl.SSLContext):
         _trust(context, snapshot)
         _present(context, snapshot.svid)
         return context
+
+    def recall(self, verified_chain: tuple[bytes, ...]) -> VerifiedPeer | None:
+        """Return what the SPIFFE rules made of the same bytes, when that was lately.
+
+        Bytes and bundles decide alone, and the bundles of one generation do not change; OpenSSL
+        has checked time and signatures for each connection. So the connections of a peer share
+        one parsed certificate.
+        """
+        return self._peers.get(verified_chain)
+
+    def remember(self, verified_chain: tuple[bytes, ...], peer: VerifiedPeer) -> None:
+        """Keep a result for `recall`."""
+        if len(self._peers) >= _REMEMBERED:
+            self._peers = {}
+        self._peers[verified_chain] = peer
 
     def _wrap_bio(self, *args: Any, owner: Any, session: Any = None, **kwargs: Any) -> Any:
         del session  # Nothing is resumed.

@@ -24,7 +24,7 @@ from kubetls_sdk.expectation import require
 from kubetls_sdk.verification import recheck, verify_handshake_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.source import Snapshot
@@ -65,12 +65,16 @@ class _Verifying:
         if chain or not context.optional:
             self.verified_peer = self._authenticate(chain)
 
-    def _authenticate(self, chain: Sequence[bytes]) -> VerifiedPeer:
+    def _authenticate(self, chain: tuple[bytes, ...]) -> VerifiedPeer:
         context = self._reloading
         snapshot = self.snapshot
         if snapshot is None:
             raise PeerVerificationError("the connection was not made by its context")
-        peer = verify_handshake_chain(chain, bundles=snapshot.bundles)
+        inner = self._sslobj.context
+        peer = inner.recall(chain)
+        if peer is None:
+            peer = verify_handshake_chain(chain, bundles=snapshot.bundles)
+            inner.remember(chain, peer)
         current = context.source.snapshot
         if current is not snapshot:  # a root may have gone while the handshake was under way
             recheck(peer, bundles=current.bundles, now=datetime.now(UTC))
@@ -241,13 +245,13 @@ def _too_early() -> PeerVerificationError:
     return PeerVerificationError("data was asked for before the handshake")
 
 
-def _verified_chain(sslobj: Any) -> list[bytes]:
+def _verified_chain(sslobj: Any) -> tuple[bytes, ...]:
     """The path that OpenSSL validated, leaf first, as DER; empty without a peer certificate.
 
     The public method exists since Python 3.13; 3.11 and 3.12 have the same one on the inner object.
     """
     chain = sslobj.get_verified_chain()
-    return [certificate.public_bytes(_ENCODING_DER) for certificate in chain or ()]
+    return tuple([certificate.public_bytes(_ENCODING_DER) for certificate in chain or ()])
 
 
 def _reason(err: ssl.SSLCertVerificationError, snapshot: Snapshot | None) -> str:

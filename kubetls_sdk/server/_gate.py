@@ -66,6 +66,20 @@ class Gate(asyncio.Protocol):
         verified_class: Of the TLS object, once its handshake is complete.
     """
 
+    __slots__ = (
+        "_context",
+        "_enter",
+        "_handshakes",
+        "_reception",
+        "_server_state",
+        "_started_at",
+        "_timeout",
+        "_tls",
+        "_transport",
+        "_verified_class",
+        "address",
+    )
+
     def __init__(
         self,
         context: ssl.SSLContext,
@@ -81,10 +95,10 @@ class Gate(asyncio.Protocol):
         self._handshakes = handshakes
         self._server_state = server_state
         self._timeout = timeout
-        self._enter = enter
+        self._enter: Any = enter
         self._verified_class = verified_class
         self._transport: Any = None
-        self._reception = Reception()
+        self._reception: Any = Reception()
         self._started_at = 0.0
         self._tls: Coroutine[Any, Any, asyncio.Transport | None] | None = None
 
@@ -141,7 +155,8 @@ class Gate(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        self._tls = None
+        # uvloop keeps the gate as long as the connection, so it lets go of what it has used.
+        self._tls = self._enter = self._reception = None
         self._handshakes.end(self)
 
     def _hand_over(self, transport: asyncio.Transport, connection: ssl.SSLObject) -> None:

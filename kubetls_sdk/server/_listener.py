@@ -140,7 +140,7 @@ class Listener:
     ) -> Config:
         """Give uvicorn's configuration an application that knows the connection."""
         peer = self.enter(connection, transport, address)
-        bound: Config = object.__new__(_bound_class(type(config)))
+        bound: Config = object.__new__(_bound_class(type(config)))  # type: ignore[arg-type]
         bound.__dict__ = config.__dict__  # shared: only the slot is this connection's own
         bound.loaded_app = with_connection(config.loaded_app, tls_extension(connection), peer)
         return bound

@@ -179,7 +179,7 @@ def tls_extension(connection: Any) -> dict[str, Any]:
     return {
         "server_cert": _server_certificate(snapshot) if snapshot is not None else None,
         "client_cert_chain": _sent_chain(connection) if peer is not None else (),
-        "client_cert_name": peer.leaf.subject.rfc4514_string() if peer is not None else None,
+        "client_cert_name": intern(peer.leaf.subject.rfc4514_string()) if peer else None,
         "client_cert_error": None,
         "tls_version": _VERSIONS.get(connection.version()),
         "cipher_suite": _cipher_suite(connection.cipher()),
@@ -189,7 +189,8 @@ def tls_extension(connection: Any) -> dict[str, Any]:
 def _sent_chain(connection: Any) -> tuple[str, ...]:
     # Public since Python 3.13, as DER; the inner object has PEM on all versions.
     sent = connection._sslobj.get_unverified_chain() or ()  # noqa: SLF001
-    return tuple(certificate.public_bytes(_ENCODING_PEM) for certificate in sent)
+    # Interned: all connections of a peer share the text.
+    return tuple([intern(certificate.public_bytes(_ENCODING_PEM)) for certificate in sent])
 
 
 _last_certificate: tuple[Snapshot, str] | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods that an event loop keeps of a TLS object from before its handshake, as uvloop does."""
+"""What a TLS object lets through before its handshake is complete, and what it remembers after."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import weakref
 
 import pytest
 
-from kubetls_sdk import PeerVerificationError, StaticSource, TrustBundleSet
+from kubetls_sdk import (
+    PeerUnauthorizedError,
+    PeerVerificationError,
+    StaticSource,
+    TrustBundle,
+    TrustBundleSet,
+    TrustDomain,
+    _inner_context,
+)
 from kubetls_sdk._context import client_context, server_context
 from kubetls_sdk.expectation import AnyTrusted
 from kubetls_sdk.testing import DevelopmentCA
@@ -69,3 +77,59 @@ class TestKeptMethods:
             assert gone() is None
         finally:
             gc.enable()
+
+
+class TestRemembered:
+    def test_connections_of_a_peer_share_its_certificate(self, source):
+        """The second connection of a peer parses nothing."""
+        contexts = client_context(source, expect=AnyTrusted()), server_context(source)
+        first, second = (Handshake.run(*contexts).server.verified_peer for _ in range(2))
+        assert first is second
+
+    def test_another_peer(self, source):
+        """Another certificate of the same identity is another peer."""
+        server = server_context(source)
+        first, second = (Handshake.run(_client(), server).server.verified_peer for _ in range(2))
+        assert first.spiffe_id == second.spiffe_id
+        assert first.leaf != second.leaf
+
+    def test_nothing_outlives_its_generation(self):
+        """A peer whose root moved to another domain's bundle is refused, though lately accepted."""
+        serving = StaticSource(CA.issue(), TrustBundleSet([CA.bundle]))
+        server, caller = server_context(serving), _client()
+        assert Handshake.run(caller, server).succeeded
+        moved = TrustBundle(TrustDomain("partner.example"), CA.bundle.authorities)
+        serving.replace(bundles=TrustBundleSet([moved]))
+        refused = Handshake.run(caller, server).server_error
+        assert isinstance(refused, PeerVerificationError)
+
+    def test_expectation_is_asked_each_time(self, source):
+        """Who is remembered as authenticated is not thereby the one that was asked for."""
+        caller, once = _client(), _Once()
+        server = server_context(source, expect=once)
+        assert Handshake.run(caller, server).succeeded
+        assert isinstance(Handshake.run(caller, server).server_error, PeerUnauthorizedError)
+
+    def test_bounded(self, source, monkeypatch):
+        """Many peers do not fill the memory."""
+        monkeypatch.setattr(_inner_context, "_REMEMBERED", 3)
+        server = server_context(source)
+        for _ in range(8):
+            Handshake.run(_client(), server)
+            assert len(server._current()._peers) <= 3
+
+
+class _Once:
+    """Expects everybody the first time, and nobody after that."""
+
+    def __init__(self):
+        self._answers = iter([True])
+
+    def is_met_by(self, _, *, own):
+        return next(self._answers, False)
+
+
+def _client():
+    return client_context(
+        StaticSource(CA.issue(), TrustBundleSet([CA.bundle])), expect=AnyTrusted()
+    )
