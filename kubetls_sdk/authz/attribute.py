@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kubetls_sdk.authz.details import GRPC, WEBSOCKET
 from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ("ROOTS", "Attribute", "Network", "check_header", "host_only", "values_of")
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+_WIRE_METHODS = {"HEAD": "GET", WEBSOCKET: "GET", GRPC: "POST"}
+"""What is also that other method: a deny rule matches on either, an allow rule needs both."""
 
 _HEADER = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+", re.ASCII)
 _AUTHORITY = re.compile(r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
@@ -146,7 +150,10 @@ def _request(names: tuple[str, ...], request: Request) -> tuple[Any, ...]:
         return _host(request.details.host or "")
     if names[0] == "port":
         return () if request.details.port is None else (request.details.port,)
-    return (request.method if names[0] == "method" else request.path,)
+    if names[0] == "path":
+        return (request.path,)
+    method = request.method
+    return (method, _WIRE_METHODS[method]) if method in _WIRE_METHODS else (method,)
 
 
 def _time(names: tuple[str, ...], request: Request) -> tuple[Any, ...]:

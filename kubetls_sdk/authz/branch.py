@@ -2,7 +2,8 @@
 """One rule on one operation: what the path tries hold, with its answer made beforehand.
 
 Rules:
-    1. GET covers HEAD. A deny rule for GET covers WebSocket handshakes as well, which are GETs.
+    1. GET covers HEAD. A deny rule for GET covers WebSocket handshakes as well, which are GETs, and
+       one for POST covers gRPC calls, which are POSTs.
     2. A deny rule for a path covers it with a trailing slash as well: some frameworks serve both.
     3. An allow rule without methods covers every HTTP method, but no pseudo-method.
     4. Of several allow rules, one that needs no end user is found first.
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from kubetls_sdk.authz.condition import Condition, holds
 from kubetls_sdk.authz.decision import Decision, Kind
-from kubetls_sdk.authz.details import WEBSOCKET
+from kubetls_sdk.authz.details import GRPC, WEBSOCKET
 from kubetls_sdk.authz.model import Effect, Operation, Policy, Rule
 from kubetls_sdk.authz.request import Request
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from kubetls_sdk.authz.template import PathTemplate
 
-__all__ = ("Branch", "branches_of")
+__all__ = ("Branch", "branches_of", "covered")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +72,15 @@ class Branch:
         return Request(request.caller, request.method, request.path, request.details, variables)
 
 
+def covered(methods: frozenset[str], *, is_deny: bool) -> frozenset[str]:
+    """The methods of a rule with those that they cover."""
+    more = {"HEAD"} if "GET" in methods else set()
+    if is_deny:
+        more |= {WEBSOCKET} if "GET" in methods else set()
+        more |= {GRPC} if "POST" in methods else set()
+    return methods | more
+
+
 def branches_of(policy: Policy, rule: Rule) -> Iterator[Branch]:
     """Take a rule apart into what the index holds."""
     is_deny = rule.effect is Effect.DENY
@@ -111,10 +121,9 @@ def _decision(policy: Policy, rule: Rule) -> Decision:
 
 
 def _covered(operation: Operation, *, is_deny: bool) -> frozenset[str] | None:
-    methods = operation.methods
-    if methods is None or "GET" not in methods:
-        return methods
-    return methods | ({"HEAD", WEBSOCKET} if is_deny else {"HEAD"})
+    if operation.methods is None:
+        return None
+    return covered(operation.methods, is_deny=is_deny)
 
 
 def _by_variables(
@@ -130,4 +139,4 @@ def _by_variables(
 def _patterns(template: PathTemplate, *, is_deny: bool) -> Iterator[tuple[tuple[str, ...], bool]]:
     yield template.segments, template.is_prefix
     if is_deny and not template.is_prefix and template.segments[-1]:
-        yield (*template.segments, ""), False
+        yield template.with_slash().segments, False

@@ -137,10 +137,7 @@ def _equal(value: Any, operand: Any) -> bool | None:
 def _in(value: Any, operand: Any) -> bool | None:
     if not isinstance(operand, tuple | list):
         return None
-    verdicts = [_in_one(value, item) for item in operand]
-    if True in verdicts:
-        return True
-    return False if not verdicts or False in verdicts else None
+    return _any([_in_one(value, item) for item in operand])
 
 
 def _in_one(value: Any, item: Any) -> bool | None:
@@ -171,7 +168,14 @@ def _contains(value: Any, operand: Any) -> bool | None:
         value = value.split(" ")
     if not isinstance(value, list | tuple):
         return None
-    return any(_equal(item, operand) is True for item in value)
+    return _any([_equal(item, operand) for item in value])
+
+
+def _any(verdicts: list[bool | None]) -> bool | None:
+    """True when one is; undecidable when all are."""
+    if True in verdicts:
+        return True
+    return False if not verdicts or False in verdicts else None
 
 
 def _negated(test: Callable[[Any, Any], bool | None]) -> Callable[[Any, Any], bool | None]:

@@ -4,6 +4,7 @@
 Rules:
     1. Only certainties: conditions that compare two attributes are left alone.
     2. Values that are named are tried against every other condition on the same attribute.
+    3. A deny rule matches on any value of a repeated header, so its conditions on one may all hold.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ _UPPER = (Operator.LESS, Operator.AT_MOST)
 _NAMED = (Operator.EQUAL, Operator.IN)
 
 
-def check_satisfiable(conditions: Iterable[Condition]) -> None:
+def check_satisfiable(conditions: Iterable[Condition], *, closed: bool = False) -> None:
     """Refuse conditions that contradict each other.
+
+    Args:
+        conditions: Of one rule.
+        closed: True for a deny rule.
 
     Raises:
         ConfigurationError: Quotes two conditions of one attribute that cannot both hold.
     """
     grouped: dict[Attribute, list[Condition]] = {}
     for condition in conditions:
-        if not isinstance(condition.operand, Attribute):
+        is_repeatable = closed and condition.attribute.root == "header"
+        if not isinstance(condition.operand, Attribute) and not is_repeatable:
             grouped.setdefault(condition.attribute, []).append(condition)
     for group in grouped.values():
         if len(group) > 1:

@@ -13,7 +13,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from kubetls_sdk.authz.branch import branches_of
-from kubetls_sdk.authz.group import ANY_HTTP, ANY_OTHER, PSEUDO_METHODS
+from kubetls_sdk.authz.details import PSEUDO_METHODS
+from kubetls_sdk.authz.group import ANY_HTTP, ANY_OTHER
 from kubetls_sdk.authz.model import Effect, Mode
 from kubetls_sdk.authz.trie import Node
 from kubetls_sdk.exceptions import PolicyError

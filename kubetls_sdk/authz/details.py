@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-__all__ = ("ACTION", "GRPC", "NO_DETAILS", "WEBSOCKET", "Details", "RequestDetails")
+__all__ = (
+    "ACTION",
+    "GRPC",
+    "NO_DETAILS",
+    "PSEUDO_METHODS",
+    "WEBSOCKET",
+    "Details",
+    "RequestDetails",
+)
 
 WEBSOCKET: Final = "websocket"
 """The method of a WebSocket handshake, for `decide`."""
@@ -28,6 +36,8 @@ GRPC: Final = "grpc"
 
 ACTION: Final = "action"
 """The method of `authorize`: an action of the application on one of its resources."""
+
+PSEUDO_METHODS: Final = frozenset({WEBSOCKET, GRPC, ACTION})
 
 
 class Details(Protocol):

@@ -180,7 +180,7 @@ def _check_conditions(fields: Fields, rule: Rule) -> None:
     if not rule.conditions:
         return
     try:
-        check_satisfiable(rule.conditions)
+        check_satisfiable(rule.conditions, closed=rule.effect is Effect.DENY)
     except ConfigurationError as err:
         raise fields.error(str(err), fields.line_of("when")) from None
     asked = {name for condition in rule.conditions for name in condition.variables}

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubetls_sdk.authz.branch import branches_of
-from kubetls_sdk.authz.details import NO_DETAILS
-from kubetls_sdk.authz.group import PSEUDO_METHODS
+from kubetls_sdk.authz.details import NO_DETAILS, PSEUDO_METHODS
 from kubetls_sdk.authz.model import Effect, Mode
 from kubetls_sdk.authz.request import Request
 from kubetls_sdk.authz.template import PathTemplate

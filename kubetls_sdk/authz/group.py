@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from kubetls_sdk.authz.branch import Branch, branches_of
-from kubetls_sdk.authz.details import ACTION, GRPC, WEBSOCKET
 from kubetls_sdk.authz.model import Effect
 from kubetls_sdk.authz.trie import Node
 
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
     from kubetls_sdk.authz.model import Identity, Policy, Rule
     from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("ANY_HTTP", "ANY_OTHER", "PSEUDO_METHODS", "Group", "Seats", "groups_of", "is_many")
+__all__ = ("ANY_HTTP", "ANY_OTHER", "Group", "Seats", "groups_of", "is_many")
 
-PSEUDO_METHODS: Final = frozenset({WEBSOCKET, GRPC, ACTION})
 ANY_HTTP: Final = "*"
 """Key of the branches that do not name methods, for HTTP requests."""
 ANY_OTHER: Final = "**"

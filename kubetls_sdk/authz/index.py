@@ -12,10 +12,10 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from kubetls_sdk.authz.details import PSEUDO_METHODS
 from kubetls_sdk.authz.group import (
     ANY_HTTP,
     ANY_OTHER,
-    PSEUDO_METHODS,
     Group,
     groups_of,
     is_many,

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from kubetls_sdk.authz.branch import covered
 from kubetls_sdk.authz.coverage import Coverage
 from kubetls_sdk.authz.model import Effect, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from kubetls_sdk.authz.model import CallerPattern, Identity, Operation, Policy, Rule
     from kubetls_sdk.authz.policy_set import PolicySet
@@ -136,17 +137,18 @@ def _patterns_overlap(one: CallerPattern, other: CallerPattern) -> bool:
 
 
 def _operations_overlap(deny: Operation, allow: Operation) -> bool:
-    if deny.methods and allow.methods and not _covered(deny.methods) & _covered(allow.methods):
+    if (
+        deny.methods and allow.methods
+        and not covered(deny.methods, is_deny=True) & covered(allow.methods, is_deny=False)
+    ):  # fmt: skip
         return False
     return any(
         _segments_overlap(one.segments, other.segments, one.is_prefix, other.is_prefix)
-        or _segments_overlap((*one.segments, ""), other.segments, False, other.is_prefix)
+        or _segments_overlap(
+            one.with_slash().segments, other.segments, one.is_prefix, other.is_prefix
+        )
         for one, other in product(deny.templates, allow.templates)
     )
-
-
-def _covered(methods: Iterable[str]) -> set[str]:
-    return {*methods, "HEAD", "websocket"} if "GET" in methods else set(methods)
 
 
 def _segments_overlap(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz.attribute import WEEKDAYS, Attribute, Network, host_only
 from kubetls_sdk.authz.condition import Operator
+from kubetls_sdk.authz.details import PSEUDO_METHODS
 from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _MEMBERSHIP = frozenset({Operator.IN, Operator.NOT_IN})
 _ORDER = frozenset({Operator.LESS, Operator.AT_MOST, Operator.GREATER, Operator.AT_LEAST})
 _AFFIX = frozenset({Operator.STARTS_WITH, Operator.ENDS_WITH})
 _LISTS = frozenset({Operator.CONTAINS, Operator.NOT_CONTAINS})
+_METHOD = re.compile(r"[A-Z]{1,32}", re.ASCII)
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 
 
@@ -52,9 +54,18 @@ def _port(value: Any) -> int:
 
 def _network(value: Any) -> Network:
     try:
-        return Network(ipaddress.ip_network(_text(value)))
+        block = ipaddress.ip_network(_text(value))
     except ValueError as err:
         raise ConfigurationError(f"expected a CIDR block or address ({err})") from None
+    if getattr(block.network_address, "ipv4_mapped", None) is not None:
+        raise ConfigurationError(f"expected an IPv4 block as IPv4, got {value!r}")
+    return Network(block)
+
+
+def _method(value: Any) -> str:
+    if value not in PSEUDO_METHODS and not _METHOD.fullmatch(_text(value)):
+        raise ConfigurationError(f"expected an HTTP method in upper case, got {value!r}")
+    return _text(value)
 
 
 def _instant(value: Any) -> datetime:
@@ -84,7 +95,7 @@ FIXED_TYPES: Mapping[str, tuple[Callable[[Any], Any], frozenset[Operator]]] = {
     "source.address": (_network, _EQUALITY | _MEMBERSHIP),
     "request.host": (_host, _EQUALITY | _MEMBERSHIP | _AFFIX),
     "request.port": (_port, _EQUALITY | _MEMBERSHIP),
-    "request.method": (_text, _EQUALITY | _MEMBERSHIP),
+    "request.method": (_method, _EQUALITY | _MEMBERSHIP),
     "request.path": (_text, _EQUALITY | _MEMBERSHIP | _AFFIX),
     "time.now": (_instant, _ORDER),
     "time.clock": (_clock, _ORDER),

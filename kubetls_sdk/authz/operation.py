@@ -167,14 +167,9 @@ def _grpc(text: str) -> PathTemplate:
 def _narrowed(fields: Fields, effect: Effect) -> tuple[Condition, ...]:
     is_allow = effect is Effect.ALLOW
     methods = fields.values("notMethods", _method)
-    if is_allow and "GET" in methods:
-        methods = (*methods, "HEAD", WEBSOCKET)
     paths = fields.values("notPaths", PathTemplate.parse)
     if is_allow:
-        paths += tuple(
-            PathTemplate((*path.segments, "")) for path in paths
-            if not path.is_prefix and path.segments[-1]
-        )  # fmt: skip
+        paths += tuple(path.with_slash() for path in paths)
     parts: tuple[tuple[str, str, Operator, tuple[Any, ...]], ...] = (
         ("notMethods", "method", Operator.NOT_IN, methods),
         ("notPaths", "path", Operator.NOT_IN, paths),

@@ -30,7 +30,7 @@ _ORDINARY = re.compile(
     r"(?:/\*\*|/)?",
     re.ASCII,
 )
-_NOT_LITERAL = re.compile(r"[*{}%?#;\\\x00-\x1f\x7f]")
+_NOT_LITERAL = re.compile(r"[*{}%?#;\\\x00-\x1f\x7f-\x9f\ufffd]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,12 @@ class PathTemplate:
             want == got or (want == ANY_SEGMENT and got != "")
             for want, got in zip(self.segments, found, strict=True)
         )
+
+    def with_slash(self) -> PathTemplate:
+        """The same with a trailing slash, or itself when it has one or covers it."""
+        if self.is_prefix or not self.segments[-1]:
+            return self
+        return PathTemplate((*self.segments, ""), variables=self.variables)
 
     def covers(self, path: object) -> bool | None:
         """`matches`, as an operand of a condition."""

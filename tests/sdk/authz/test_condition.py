@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubetls_sdk.authz import RequestDetails
+from kubetls_sdk.authz import GRPC, WEBSOCKET, RequestDetails
 from kubetls_sdk.authz.condition import Operator, holds
 from kubetls_sdk.authz.contradiction import check_satisfiable
 from kubetls_sdk.authz.expression import parse_condition
@@ -63,6 +63,11 @@ CLAIMS = [
     ("user.a contains 'x'", {"a": 3}, UNDECIDED),
     ("user.a not contains 'x'", {"a": ["w"]}, TRUE),
     ("user.a not contains 'x'", {}, UNDECIDED),
+    ("user.a not contains 5", {"a": ["5"]}, UNDECIDED),
+    ("user.a not contains 5", {"a": "5 6"}, UNDECIDED),
+    ("user.a not contains 5", {"a": []}, TRUE),
+    ("user.a not contains 'x'", {"a": [5, "w"]}, TRUE),
+    ("user.a contains user.b", {"a": ["x"], "b": ["x"]}, UNDECIDED),
     ("user.a < 5", {"a": 4}, TRUE),
     ("user.a < 5", {"a": 5}, FALSE),
     ("user.a <= 5", {"a": 5}, TRUE),
@@ -146,6 +151,27 @@ class TestHolds:
         """In UTC; without an aware clock nothing is certain."""
         assert both(text, now=now) == expected
 
+    @pytest.mark.parametrize(
+        ("text", "method", "expected"),
+        [
+            ("request.method == 'GET'", "GET", TRUE),
+            ("request.method == 'GET'", "POST", FALSE),
+            ("request.method == 'GET'", "HEAD", UNDECIDED),
+            ("request.method == 'GET'", WEBSOCKET, UNDECIDED),
+            ("request.method == 'POST'", GRPC, UNDECIDED),
+            ("request.method != 'GET'", "HEAD", UNDECIDED),
+            ("request.method in ['GET', 'HEAD']", "HEAD", TRUE),
+            ("request.method == 'HEAD'", "GET", FALSE),
+        ],
+    )
+    def test_method(self, text, method, expected):
+        """HEAD and WebSocket handshakes are GETs as well, and gRPC calls are POSTs."""
+        condition, request = parse_condition(text), Request(WEB, method, "/", RequestDetails())
+        assert (
+            holds(condition, request, closed=False),
+            holds(condition, request, closed=True),
+        ) == expected
+
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -170,7 +196,9 @@ class TestParseCondition:
             "user.a == user.a", "user.a < user.b", "user..a == 'x'", "nobody.a == 'x'",
             "header.X-A == 'x'", "header.x-a == 5", "header.x-a > 'x'", "header.a.b == 'x'",
             "path.a == 5", "path.a.b == 'x'", "source.port == 5", "source.address < '10.0.0.0/8'",
-            "source.address in ['10.0.0.1/8']", "source.address in ['host']",
+            "source.address in ['10.0.0.1/8']", "source.address in '::ffff:a00:0/104'",
+            "request.method == 'get'", "request.method in ['GET', 'Post']",
+            "source.address in ['host']",
             "source.address == user.ip", "request.host == 'a:80'", "request.port == 0",
             "request.port in [true]", "request.nothing == 'x'", "time.clock == '08:00'",
             "time.clock > '24:00'", "time.now > '2026-01-01'", "time.now > '2026-01-01T00:00:00'",
@@ -245,3 +273,10 @@ class TestCheckSatisfiable:
     def test_lets_the_rest_through(self, texts):
         """No false alarm."""
         check_satisfiable(map(parse_condition, texts))
+
+    def test_repeated_headers_of_a_deny_rule(self):
+        """Two values of one header make both conditions true; an allow rule wants all values."""
+        conditions = [parse_condition(text) for text in ("header.a == 'x'", "header.a == 'y'")]
+        check_satisfiable(conditions, closed=True)
+        with pytest.raises(ConfigurationError):
+            check_satisfiable(conditions)

@@ -126,6 +126,19 @@ class TestDeny:
         policies = parse(rules(deny="- {name: d, to: {methods: GET, paths: /a}}"))
         assert policies.decide(WEB, method, "/a").kind is Kind.DENIED
 
+    def test_deny_post_covers_grpc(self):
+        """A gRPC call is a POST; an allow rule for POST opens none."""
+        policies = parse(
+            rules(
+                allow="- {name: r, from: {namespace: shop}, to: [{grpc: a.B/*}, {methods: PUT}]}",
+                deny="- {name: d, to: {methods: POST, paths: /a.B/Stop}}",
+            )
+        )
+        assert policies.decide(WEB, GRPC, "/a.B/Stop").rule == "d"
+        assert policies.decide(WEB, GRPC, "/a.B/Start").allowed
+        post = allow(operation="{methods: POST}")
+        assert not post.decide(WEB, GRPC, "/a.B/Start").allowed
+
     def test_deny_covers_the_trailing_slash(self):
         """Some frameworks serve `/admin/` as `/admin`."""
         policies = allow(deny="- {name: d, to: {paths: [/admin, '/x/{id}']}}")

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubetls_sdk.authz import GRPC, WEBSOCKET, Decision, PolicySet, RequestDetails
+from kubetls_sdk.authz.coverage import check_reachable
+from kubetls_sdk.authz.explanation import explain
 from kubetls_sdk.authz.expression import parse_condition
 from kubetls_sdk.authz.model import CallerPattern, Effect, Identity, Mode, Operation, Policy, Rule
 from kubetls_sdk.authz.template import PathTemplate
+from kubetls_sdk.exceptions import PolicyError
 from kubetls_sdk.spiffe_id import SpiffeId
 
 _names = st.sampled_from(["a", "b"])
@@ -101,6 +106,21 @@ _requests = st.tuples(
 )
 
 
+_TRIED = [
+    (caller, method, path, RequestDetails(user={"sub": "a", "age": 3}))
+    for caller in [
+        None,
+        *(
+            SpiffeId.parse(f"spiffe://{d}{p}")
+            for d in ("x.org", "y.org")
+            for p in ("", "/a", "/b/a")
+        ),
+    ]
+    for method in ("GET", "HEAD", "POST", "PUT", WEBSOCKET, GRPC)
+    for path in ("/", "/a", "/a/", "/b/a", "/a/b/c")
+]
+
+
 def _answer(decision: Decision) -> tuple[object, ...]:
     return decision.allowed, decision.kind, decision.policy, decision.rule, decision.needed
 
@@ -152,6 +172,31 @@ class TestPolicySet:
 
     @given(_rule_lists, _requests)
     @settings(max_examples=200)
+    def test_explanations_agree(self, rules, request):
+        """What each rule says, one by one, adds up to the decision, and names its rule."""
+        explained = explain(PolicySet(_policies(rules)), *request)
+        decision = explained.decision
+        assert explained.is_allowed is decision.allowed
+        if decision.rule is not None:
+            assert (decision.policy, decision.rule) in {
+                (v.policy, v.rule) for v in explained.verdicts if v.is_match
+            }
+
+    @given(_rule_lists)
+    @settings(max_examples=100)
+    def test_unreachable_rules_never_allow(self, rules):
+        """A rule that is refused as unreachable never decides about any request tried."""
+        policies = _policies(rules)
+        with contextlib.suppress(PolicyError):
+            check_reachable(policies)
+            return
+        with pytest.raises(PolicyError) as caught:
+            check_reachable(policies)
+        deciding = {PolicySet(policies).decide(*request).rule for request in _TRIED}
+        assert caught.value.rule not in deciding
+
+    @given(_rule_lists, _requests)
+    @settings(max_examples=200)
     def test_agrees_with_a_naive_reading(self, rules, request):
         """The index finds what trying every rule, one by one, finds."""
         policies = PolicySet(_policies(rules))
@@ -186,6 +231,8 @@ def _fits(operation, template, method, path, effect) -> bool:
     methods = set(operation.methods or ())
     if "GET" in methods:
         methods |= {"HEAD", WEBSOCKET} if deny else {"HEAD"}
+    if "POST" in methods and deny:
+        methods.add(GRPC)
     covered = method in methods if methods else (deny or method.isupper())
     bare = path[:-1] if deny and path.endswith("/") and path != "/" else path
     return covered and (template.matches(path) or template.matches(bare))
