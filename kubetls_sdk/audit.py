@@ -23,9 +23,11 @@ from json.encoder import encode_basestring_ascii as _escape
 from time import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from kubetls_sdk.checks import decided
 from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from kubetls_sdk.checks import Checks
     from kubetls_sdk.spiffe_id import SpiffeId
 
 __all__ = (
@@ -100,6 +102,9 @@ class AuditRecord(NamedTuple):
         shadow: `allow` or `deny`: what shadow policies would have said, when that differs.
         generation: The generation of the source that the peer was last verified under.
         sample: The share of such records that is written: 1 for every `deny`.
+        tls: Version of TLS, where that is known.
+        user: Issuer and subject of the end user, None without one.
+        checks: The results of the five checks, None where nobody asked for anything yet.
     """
 
     time: float
@@ -116,6 +121,9 @@ class AuditRecord(NamedTuple):
     shadow: str | None
     generation: int | None
     sample: float
+    tls: str | None = None
+    user: tuple[str, str] | None = None
+    checks: Checks | None = None
 
     def __str__(self) -> str:
         return _AS_JSON % (
@@ -133,6 +141,9 @@ class AuditRecord(NamedTuple):
             _quoted(self.shadow),
             "null" if self.generation is None else self.generation,
             self.sample,
+            _quoted(self.tls),
+            _user_text(self.user),
+            "null" if self.checks is None else self.checks.text,
         )
 
 
@@ -148,6 +159,13 @@ def _time_text(moment: float) -> str:
     if last[0] != second:
         last = _last_second = (second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}")
     return f'"{last[1]}.{int((moment - second) * 1000):03d}Z"'
+
+
+def _user_text(user: tuple[str, str] | None) -> str:
+    if user is None:
+        return "null"
+    issuer, subject = user
+    return f'{{"issuer":{_escape(issuer)},"subject":{_escape(_cut(subject) or "")}}}'
 
 
 def _quoted(text: str | None) -> str:
@@ -217,6 +235,9 @@ def record(
     reason: str | None = None,
     shadow: bool | None = None,
     generation: int | None = None,
+    tls: str | None = None,
+    user: tuple[str, str] | None = None,
+    checks: Checks | None = None,
 ) -> None:
     """Write a record; the arguments are the fields of `AuditRecord`, `allowed` its `decision`."""
     recorder = _recorder
@@ -241,6 +262,9 @@ def record(
             None if shadow is None else _word(shadow),
             generation,
             sample,
+            tls,
+            user,
+            checks,
         ),
         logging.INFO if allowed else logging.WARNING,
     )
@@ -255,6 +279,9 @@ def record_decision(
     method: str,
     path: str,
     generation: int,
+    tls: str | None = None,
+    user: tuple[str, str] | None = None,
+    is_user_asked: bool = False,
 ) -> None:
     """Write what a policy said about one call of a verified or anonymous peer."""
     if _recorder is None:
@@ -272,6 +299,9 @@ def record_decision(
         reason=decision.reason,
         shadow=None if decision.shadow is None else decision.shadow.allowed,
         generation=generation,
+        tls=tls,
+        user=user,
+        checks=decided(decision.allowed, spiffe_id is not None, user is not None, is_user_asked),
     )
 
 

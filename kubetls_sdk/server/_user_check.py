@@ -56,6 +56,7 @@ class UserCheck:
             scope: Gets the user.
             connection: What the request came on; its peer has been checked.
         """
+        scope[USER_KEY] = None
         found = self.users.authenticate(scope["headers"], connection.peer)
         if isinstance(found, KeysWanted):
             found = await self.users.resolve(scope["headers"], connection.peer)
@@ -80,7 +81,13 @@ class UserCheck:
         if decision.kind is Kind.USER_REQUIRED or (
             decision.allowed and not decision.is_user_optional
         ):
-            return Refusal.no_user(connection, _NO_TOKEN, scope, challenge=NO_TOKEN_CHALLENGE)
+            return Refusal.no_user(
+                connection,
+                _NO_TOKEN,
+                scope,
+                challenge=NO_TOKEN_CHALLENGE,
+                is_service_allowed=True,
+            )
         return None
 
     async def serve(self, scope: Any, serving: Awaitable[None]) -> None:

@@ -196,7 +196,7 @@ class KubeTLSMiddleware:
             if refused is not None:
                 return refused
         if is_recorded():
-            record_request(connection, decision, method, path)
+            record_request(connection, decision, method, scope)
         return None if decision.allowed else Refusal.denied(connection, decision, scope)
 
 

@@ -17,10 +17,13 @@ from kubetls_sdk.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from kubetls_sdk.users.user import User
 
-__all__ = ("USER_KEY", "end_user")
+__all__ = ("USER_ASKED_KEY", "USER_KEY", "end_user", "user_names")
 
 USER_KEY: Final = "kubetls.user"
 """Where the middleware puts the user into the ASGI scope."""
+
+USER_ASKED_KEY: Final = "kubetls.user_asked"
+"""In the scope when the policy looked at the user."""
 
 
 def end_user(request: Any) -> User | None:
@@ -39,3 +42,9 @@ def end_user(request: Any) -> User | None:
         )
     found: User | None = scope[USER_KEY]
     return found
+
+
+def user_names(scope: Any) -> tuple[str, str] | None:
+    """Issuer and subject of the user in a scope, None without one."""
+    user = scope.get(USER_KEY)
+    return None if user is None else (user.issuer, user.subject)

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import audit, metrics
 from kubetls_sdk.authz import WEBSOCKET
+from kubetls_sdk.server.end_user import USER_ASKED_KEY, user_names
 
 if TYPE_CHECKING:
     from kubetls_sdk.authz import Decision
     from kubetls_sdk.server.connection import PeerConnection
 
-__all__ = ("is_recorded", "record_request")
+__all__ = ("is_recorded", "record_request", "tls_version")
+
+_VERSIONS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 
 
 def is_recorded() -> bool:
@@ -21,7 +24,13 @@ def is_recorded() -> bool:
     return metrics._recorder is not None or audit._recorder is not None  # noqa: SLF001
 
 
-def record_request(connection: PeerConnection, decision: Decision, method: str, path: str) -> None:
+def tls_version(scope: Any) -> str | None:
+    """The version of TLS that a request came over, where its scope tells."""
+    tls = scope["extensions"].get("tls")
+    return None if tls is None else _VERSIONS.get(tls.get("tls_version"))
+
+
+def record_request(connection: PeerConnection, decision: Decision, method: str, scope: Any) -> None:
     """Count and write a decision."""
     verdict = "allowed" if decision.allowed else "denied"
     metrics.increment(metrics.REQUESTS, decision=verdict, rule=decision.rule or "")
@@ -34,6 +43,9 @@ def record_request(connection: PeerConnection, decision: Decision, method: str, 
         peer=connection.address,
         spiffe_id=connection.spiffe_id,
         method=method,
-        path=path,
+        path=scope["path"],
         generation=connection.generation,
+        tls=tls_version(scope),
+        user=user_names(scope),
+        is_user_asked=USER_ASKED_KEY in scope,
     )

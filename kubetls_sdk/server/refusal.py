@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import audit
+from kubetls_sdk.checks import Check, not_decided
+from kubetls_sdk.server.end_user import user_names
+from kubetls_sdk.server.record import tls_version
 from kubetls_sdk.server.refusal_log import log_refusal
 
 if TYPE_CHECKING:
     from kubetls_sdk.authz.decision import Decision
+    from kubetls_sdk.checks import Checks
     from kubetls_sdk.server.connection import PeerConnection
 
 __all__ = ("POLICY_VIOLATION", "Refusal")
@@ -55,23 +59,34 @@ class Refusal:
     ) -> Refusal:
         """401: nobody is proven to be there, or not any more."""
         _log(connection, reason, scope)
-        _audit(connection, reason, scope, verified=False)
+        _audit(connection, reason, scope, not_decided(is_known=None))
         return cls(401, (connection, reason) if ends else None)
 
     @classmethod
     def no_user(
-        cls, connection: PeerConnection, reason: str, scope: Any, *, challenge: str
+        cls,
+        connection: PeerConnection,
+        reason: str,
+        scope: Any,
+        *,
+        challenge: str,
+        is_service_allowed: bool = False,
     ) -> Refusal:
         """401: the peer is who it is, but no end user is proven (RFC 6750 §3)."""
+        checks = not_decided(
+            is_known=connection.spiffe_id is not None,
+            is_user_refused=True,
+            is_service_allowed=is_service_allowed,
+        )
         _log(connection, reason, scope)
-        _audit(connection, reason, scope, verified=connection.spiffe_id is not None)
+        _audit(connection, reason, scope, checks)
         return cls(401, challenge=challenge)
 
     @classmethod
     def malformed(cls, connection: PeerConnection, reason: str, scope: Any) -> Refusal:
         """400: two parsers could understand the request differently."""
         _log(connection, reason, scope)
-        _audit(connection, reason, scope, verified=connection.spiffe_id is not None)
+        _audit(connection, reason, scope, not_decided(is_known=connection.spiffe_id is not None))
         return cls(400)
 
     @classmethod
@@ -114,17 +129,20 @@ class Refusal:
         await send({"type": f"{kind}.body", "body": body})
 
 
-def _audit(connection: PeerConnection, reason: str, scope: Any, *, verified: bool) -> None:
+def _audit(connection: PeerConnection, reason: str, scope: Any, checks: Checks) -> None:
     audit.record(
         _event(scope),
         allowed=False,
         peer=connection.address,
         spiffe_id=connection.spiffe_id,
-        verified=verified,
+        verified=checks.service_authentication is Check.PASSED,
         method=scope.get("method", "websocket"),
         path=scope["path"],
         reason=reason,
         generation=connection.generation,
+        tls=tls_version(scope),
+        user=user_names(scope),
+        checks=checks,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kubetls_sdk.server.end_user import USER_KEY
+from kubetls_sdk.server.end_user import USER_ASKED_KEY, USER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,14 +22,13 @@ class ScopeDetails:
 
     Attributes:
         is_touched: Whether anything was read.
-        is_user_touched: Whether the end user was asked for.
     """
 
-    __slots__ = ("_unread", "is_touched", "is_user_touched")
+    __slots__ = ("_unread", "is_touched")
 
     def __init__(self, scope: Any) -> None:
         self._unread = scope
-        self.is_touched = self.is_user_touched = False
+        self.is_touched = False
 
     @property
     def _scope(self) -> Any:
@@ -65,9 +64,10 @@ class ScopeDetails:
 
     @property
     def user(self) -> Mapping[str, object] | None:
-        """The verified claims of the end user; None without one."""
-        self.is_user_touched = True
-        found = self._scope.get(USER_KEY)
+        """The verified claims of the end user; None without one. The scope tells who asked."""
+        scope = self._scope
+        scope[USER_ASKED_KEY] = True
+        found = scope.get(USER_KEY)
         return None if found is None else found.claims
 
     @property

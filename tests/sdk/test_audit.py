@@ -33,6 +33,9 @@ FIELDS = [
     "shadow",
     "generation",
     "sample",
+    "tls",
+    "user",
+    "checks",
 ]
 
 
@@ -83,6 +86,9 @@ class TestRecord:
             "shadow": None,
             "generation": 3,
             "sample": 1.0,
+            "tls": None,
+            "user": None,
+            "checks": None,
         }
 
     def test_refused_handshake(self, stream):
