@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kubetls_sdk.authz.case_table import parse_cases, run_cases
+from kubetls_sdk.authz.drawing import svg
 from kubetls_sdk.authz.explanation import explain as explain_request
-from kubetls_sdk.authz.graph import mermaid
+from kubetls_sdk.authz.graph import arrows, mermaid
 from kubetls_sdk.authz.istio import import_istio
 from kubetls_sdk.authz.lint import lint
 from kubetls_sdk.authz.recorded import RecordedRequest
@@ -163,9 +164,17 @@ def import_(manifest: Path, trust_domain: TrustDomain, labels: tuple[str, ...]) 
 @policy.command()
 @_files
 @_trust_domain
-def graph(files: tuple[Path, ...], trust_domain: TrustDomain) -> None:
-    """Draw who may call what, as a Mermaid flowchart."""
-    click.echo(mermaid(read_policies(*files, trust_domain=trust_domain)), nl=False)
+@click.option(
+    "--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True
+)
+@_as_json
+def graph(files: tuple[Path, ...], trust_domain: TrustDomain, form: str, as_json: bool) -> None:
+    """Draw who may call what, as a Mermaid flowchart or an SVG picture."""
+    policies = read_policies(*files, trust_domain=trust_domain)
+    if as_json:
+        _print_json([dataclasses.asdict(arrow) for arrow in arrows(policies)])
+    else:
+        click.echo((svg if form == "svg" else mermaid)(policies), nl=False)
 
 
 @policy.command()

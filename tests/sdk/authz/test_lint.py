@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warnings: what is valid and probably not meant; and what the schema knows."""
+"""Warnings: what is valid and probably not meant."""
 
 from __future__ import annotations
 
 import pytest
 
 from kubetls_sdk.authz.lint import lint
-from kubetls_sdk.authz.operation import OPERATION_FIELDS
-from kubetls_sdk.authz.schema import policy_schema
-from kubetls_sdk.authz.selector import IDENTITY_FIELDS
 from kubetls_sdk.exceptions import PolicyError
 from tests.sdk.authz.policies import parse, rules
 
@@ -95,12 +92,3 @@ class TestUnreachable:
         """It does not count yet."""
         text = rules(allow=NARROW) + "  - {name: s, mode: shadow, deny: [{name: d}]}\n"
         parse(text)
-
-
-class TestSchema:
-    def test_knows_the_fields_of_the_parser(self):
-        """Neither more nor less."""
-        rule = policy_schema()["$defs"]["rule"]["properties"]
-        assert set(rule) == {"name", "description", "from", "to", "when", "user"}
-        assert set(rule["from"]["anyOf"][0]["properties"]) == IDENTITY_FIELDS
-        assert set(rule["to"]["anyOf"][0]["properties"]) == OPERATION_FIELDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from kubetls_sdk.cli.command_line import kubetls
 from tests.sdk.authz.policies import rules
 
+SVG = "{http://www.w3.org/2000/svg}"
 WEB = "spiffe://example.org/ns/shop/sa/web"
 POLICY = rules(
     allow="""
@@ -45,6 +47,10 @@ class Shell:
         assert result.exit_code == status, result.output
         assert "Traceback" not in result.output
         return result.stdout if status < 2 else result.stderr
+
+    def picture(self, file: str) -> ElementTree.Element:
+        text = self.status(0, "graph", file, "--format", "svg")
+        return ElementTree.fromstring(text)  # noqa: S314 - our own
 
     def json(self, status: int, *arguments: str):
         return json.loads(self.status(status, *arguments, "--json"))
@@ -236,10 +242,44 @@ class TestGraph:
         assert "example.org/ns/shop/sa/web" in text
         assert "DENY p/no-deletes" in text
 
-    def test_escapes(self, shell) -> None:
+    @pytest.mark.parametrize("form", ["mermaid", "svg"])
+    def test_escapes(self, shell, form) -> None:
         """A condition cannot break out of its label."""
         shell.write("evil.yaml", rules(deny="""- {name: d, when: "user.a == '<b>\\"|]'"}"""))
-        assert "<b>" not in shell.status(0, "graph", "evil.yaml")
+        assert "<b>" not in shell.status(0, "graph", "evil.yaml", "--format", form)
+
+    def test_svg(self, shell) -> None:
+        """A picture: each caller once, a line for each thing that it may do, denies marked."""
+        picture = shell.picture("policy.yaml")
+        groups = picture.findall(f"{SVG}g")
+        assert [group.get("class") for group in groups] == ["deny", "allow", "allow"]
+        texts = [text.text for text in picture.iter(f"{SVG}text")]
+        assert texts.count("example.org/ns/shop/sa/web") == 1
+        assert "DENY p/no-deletes" in texts
+        assert "p/own if path.u == user.sub" in texts
+        assert [e.tag for e in picture.iter() if e.tag.endswith(("script", "a", "image"))] == []
+
+    def test_svg_cuts_long_texts(self, shell) -> None:
+        """Whole in the tooltip."""
+        path = "/" + "a" * 300
+        shell.write("long.yaml", rules(deny=f"- {{name: d, to: {{paths: {path}}}}}"))
+        picture = shell.picture("long.yaml")
+        titles = [each.text for each in picture.iter(f"{SVG}title")]
+        assert f"any method {path}" in titles
+        assert max(len(each.text) for each in picture.iter(f"{SVG}text")) < 60
+
+    def test_json(self, shell) -> None:
+        """The same arrows, for other tools."""
+        arrows = shell.json(0, "graph", "policy.yaml")
+        assert arrows[0] == {
+            "caller": "example.org/ns/shop/sa/web",
+            "target": "GET /orders/{id}",
+            "rule": "p/web-reads",
+            "conditions": [],
+            "is_deny": False,
+            "is_shadow": False,
+        }
+        assert [arrow["is_deny"] for arrow in arrows] == [False, False, True]
 
 
 class TestSchema:
