@@ -8,6 +8,8 @@ one is logged without the peer's address, and unfinished ones are bounded by tim
 Rules:
     1. hypercorn makes one `TCPServer` for each connection; ours adds the identity to its scopes,
        and serves no connection that our context did not make.
+    2. A `root_path` is part of the path, as ASGI wants and uvicorn does it. Without, applications
+       would serve each path with and without it, and the policy would see one of the two.
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ from kubetls_sdk.server.mutual_tls import MutualTls
 from kubetls_sdk.server.policy_choice import PolicyChoice
 from kubetls_sdk.server.refusal_log import log_refused_peer
 from kubetls_sdk.server.sweeper import Sweeper
+from kubetls_sdk.server.user_choice import UserChoice
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable, Sequence
 
     from kubetls_sdk.server.authorizer import Authorizer
+    from kubetls_sdk.users.settings import UserSettings
 
 __all__ = ("serve",)
 
@@ -47,6 +51,7 @@ async def serve(
     policy: Authorizer | Sequence[str | os.PathLike[str]],
     tls: MutualTls | None = None,
     anonymous_paths: Sequence[str] = (),
+    users: UserSettings | str | os.PathLike[str] | None = None,
     shutdown_trigger: Callable[..., Awaitable[None]] | None = None,
 ) -> None:
     """Serve until a signal or the trigger ends it.
@@ -57,6 +62,7 @@ async def serve(
         policy: An authorizer, or the paths of policy files.
         tls: How to speak TLS; what concerns uvicorn alone is not used.
         anonymous_paths: See `KubeTLSMiddleware`.
+        users: End users to authenticate: settings, or the path of a users file.
         shutdown_trigger: As for `hypercorn.asyncio.serve`.
 
     Raises:
@@ -65,13 +71,15 @@ async def serve(
     """
     _check(config)
     settings = tls if tls is not None else MutualTls()
-    choice = PolicyChoice(policy)
+    choice, user_choice = PolicyChoice(policy), UserChoice(users)
     source = settings.open_source()
     sweeper = Sweeper(source, settings.stream_recheck)
     try:
+        opened = user_choice.open(source)
         protected = KubeTLSMiddleware(
             app,
-            policy=choice.open(source.snapshot.trust_domain),
+            users=opened,
+            policy=choice.open(source.snapshot.trust_domain, check=user_choice.check),
             optional=settings.client_cert == "optional",
             anonymous_paths=anonymous_paths,
         )
@@ -81,6 +89,7 @@ async def serve(
     finally:
         sweeper.close()
         choice.close()
+        user_choice.close()
         settings.close_source(source)
 
 
@@ -146,7 +155,20 @@ class _PeerServer(TCPServer):
 
         peer.end = end
         config.sweeper.add(peer)
-        return with_connection(self.app, tls_extension(connection), peer)
+        app = _rooted(self.app, config.root_path) if config.root_path else self.app
+        return with_connection(app, tls_extension(connection), peer)
+
+
+def _rooted(app: Any, root_path: str) -> Any:
+    raw_root = root_path.encode("ascii")
+
+    def rooted(scope: dict[str, Any], *rest: Any) -> Any:
+        if scope["type"] != "lifespan":
+            scope["path"] = root_path + scope["path"]
+            scope["raw_path"] = raw_root + scope["raw_path"]
+        return app(scope, *rest)
+
+    return rooted
 
 
 def _install() -> None:

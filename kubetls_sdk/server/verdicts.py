@@ -8,7 +8,9 @@ changes, and for at most `REMEMBERED` of them.
 Rules:
     1. Nothing is remembered of an authorizer that is not a `PolicySet`: it may look at anything.
     2. Nothing is remembered of a decision that looked at the details of its request.
-    3. A changed policy forgets everything before it is asked.
+    3. A changed policy forgets everything before it is asked; policy and what it allowed are one
+       value, so that no thread ever sees one with the other's.
+    4. What is remembered is small: callers choose paths, so long ones are decided each time.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ("REMEMBERED", "Verdicts")
 
 REMEMBERED = 2048
+_MAX_PATH = 256
 
 
 class Verdicts:
@@ -38,22 +41,27 @@ class Verdicts:
         ConfigurationError: Neither.
     """
 
-    __slots__ = ("_holder", "_known", "_policy")
+    __slots__ = ("_allowed", "_holder")
 
     def __init__(self, policy: Any) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
             raise ConfigurationError(f"expected a policy, got {policy!r}")
         self._holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
-        self._policy: Any = None
-        self._known: set[tuple[Any, ...]] = set()
+        self._allowed: tuple[Any, set[tuple[Any, ...]]] = (None, set())
+
+    @property
+    def current(self) -> Any:
+        """The policy in force."""
+        return self._holder.current
 
     def has_allowed(
         self, connection: PeerConnection, method: str, path: str, raw_path: bytes | None
     ) -> bool:
         """Tell whether the policy in force has allowed an equal request before."""
+        policy, known = self._allowed
         return (
-            self._holder.current is self._policy
-            and (connection.identity, method, path, raw_path) in self._known
+            self._holder.current is policy
+            and (connection.identity, method, path, raw_path) in known
         )
 
     def decide(
@@ -71,9 +79,13 @@ class Verdicts:
         return decision
 
     def _remember(self, request: tuple[Any, ...], policy: PolicySet) -> None:
-        if policy is not self._policy or len(self._known) >= REMEMBERED:
-            self._known, self._policy = set(), policy
-        self._known.add(request)
+        if len(request[2]) > _MAX_PATH:
+            return
+        last, known = self._allowed
+        if policy is not last or len(known) >= REMEMBERED:
+            known = set()
+            self._allowed = (policy, known)
+        known.add(request)
 
 
 class _Fixed:

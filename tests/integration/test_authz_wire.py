@@ -142,7 +142,7 @@ def read_head(connection):
 def start(name, site, world, **options):
     policy = PolicySet.parse({"policy.yaml": POLICY}, trust_domain=OWN)
     if name == "hypercorn":
-        return running(world, app=site, policy=policy)
+        return running(world, app=site, policy=policy, **options)
     return serve(world, app=site, policy=policy, http=name, options=options)
 
 
@@ -405,7 +405,7 @@ class TestWebSockets:
 
 
 class TestRootPath:
-    @pytest.mark.parametrize("name", ["h11", "httptools", "zttp"])
+    @pytest.mark.parametrize("name", SERVERS)
     def test_is_part_of_the_path(self, name):
         """With `root_path` the policy sees what the application sees: the whole path."""
         site, world = Site(), World()
@@ -413,6 +413,8 @@ class TestRootPath:
             wire = Wire(site, world, server)
             assert wire.get(b"/open") == 200
             assert [scope["path"] for scope in site.scopes] == ["/api/open"]
+            assert wire.upgrade(b"/socket") == 101
+            assert wire.upgrade(b"/admin/socket") == 403
             for target in (b"/admin", b"/%61dmin", b"/admin/"):
                 assert wire.get(target) == 403
             for target in (b"//admin", b"@evil/../admin", b"/x/../admin"):

@@ -40,12 +40,13 @@ class Hypercorn:
 
 
 @contextlib.contextmanager
-def running(world, *, app=None, policy=None, **settings):
+def running(world, *, app=None, policy=None, root_path="", **settings):
     """Run hypercorn in a thread until the test ends."""
     loop, stop, ports = asyncio.new_event_loop(), asyncio.Event(), []
     config = Config()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = None
+    config.root_path = root_path
     config.graceful_timeout = 0.2
 
     async def trigger():

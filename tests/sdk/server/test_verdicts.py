@@ -93,8 +93,15 @@ class TestRemembered:
         judge, connection = Verdicts(policy_set(world)), world.connection()
         for number in range(100):
             judge.decide(connection, "GET", http_scope(path=f"/orders/{number}"), 1)
-        assert len(judge._known) <= 10
+        assert len(judge._allowed[1]) <= 10
         assert remembers(judge, connection, "/orders/99")
+
+    def test_long_paths(self, world):
+        """Thousands of the longest paths would be megabytes: they are decided each time."""
+        judge, connection = Verdicts(policy_set(world)), world.connection()
+        path = "/orders/" + "1" * 4000
+        assert judge.decide(connection, "GET", http_scope(path=path), 1).allowed
+        assert not remembers(judge, connection, path)
 
 
 class TestMalformed:
