@@ -28,6 +28,7 @@ from kubetls_sdk.authz.case_table import parse_cases
 from kubetls_sdk.cli.command_line import kubetls
 from kubetls_sdk.diagnosis import FAULTS
 from kubetls_sdk.metrics import METRICS
+from kubetls_sdk.users import parse_settings
 from tests.docs_stage import stage
 from tests.markdown import Block, blocks, links
 from tests.waiting import until
@@ -120,7 +121,7 @@ class TestBlocks:
 
     @pytest.mark.parametrize("block", of("yaml"))
     def test_yaml(self, block):
-        """A policy is a valid policy, and a manifest names its kind."""
+        """A policy or users file is a valid one, and a manifest names its kind."""
         documents = list(yaml.safe_load_all(block.code))
         if "cases" in documents[0]:
             assert parse_cases(block.code, file=str(block))
@@ -128,6 +129,9 @@ class TestBlocks:
         if "policies" in documents[0]:
             domain = TrustDomain.parse("example.org")
             PolicySet.parse({str(block): block.code}, trust_domain=domain)
+            return
+        if "issuers" in documents[0]:
+            assert parse_settings(block.code, file=str(block)).issuers
             return
         for document in documents:
             assert {"apiVersion", "kind"} <= document.keys(), block

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz import WEBSOCKET, refusal
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server.authorize import POLICY_KEY
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection
 from kubetls_sdk.server.granian import is_granian, refuse_start
@@ -178,6 +179,7 @@ class KubeTLSMiddleware:
         if connection.spiffe_id is None and not self._optional:
             return Refusal.unauthenticated(connection, "it presented no certificate", scope)
         scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
+        scope[POLICY_KEY] = self._verdicts
         return connection
 
     def _ask(
