@@ -81,6 +81,8 @@ class YamlReader:
             self._event: Any = self._take()
         except yaml.YAMLError as err:
             raise self.broken(err) from None
+        except UnicodeEncodeError:
+            raise PolicyError("expected text, got a lone surrogate", file=file) from None
 
     def error(self, message: str, line: int | None = None) -> PolicyError:
         """Make an error at a line, or where the reader is."""

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import PolicyError
@@ -225,3 +229,34 @@ class TestMeaning:
         """For coverage reports and editors."""
         policies = parse(rules(allow=GOOD))
         assert policies.policies[0].rules[0].line == 6
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.floats(0, 1),
+                st.integers(0, 12),
+                st.one_of(
+                    st.text(max_size=4),
+                    st.sampled_from(["*", "**", "&a", "*a", "!!str", "~", "null", "<<", "- ", "---",
+                                     "...", "%YAML 1.1", "\n", "'", '"', "|", "\t", "\ud800", "{"]),
+                ),
+            ),
+            min_size=1, max_size=4,
+        )
+    )  # fmt: skip
+    @settings(max_examples=150)
+    def test_whatever_the_text_there_is_a_policy_or_an_error(self, edits):
+        """A typing mistake never becomes another kind of exception."""
+        text = rules(
+            allow="""
+            - {name: a, from: [{anonymous: true}, {spiffeId: "spiffe://example.org/a/**"}],
+               to: [{grpc: a.B/C}, {hosts: "*.a.example", ports: 80, notPaths: /x}],
+               when: [user.a == 1, "source.address in '10.0.0.0/8'", "time.clock < '08:00'"]}
+            """,
+            deny="- {name: d, from: {notNamespace: b}, to: {paths: '/a/{b}'}, when: path.b == 'x'}",
+        )
+        for place, length, new in edits:
+            at = int(place * len(text))
+            text = text[:at] + new + text[at + length :]
+        with contextlib.suppress(PolicyError):
+            assert PolicySet.parse({"policy.yaml": text}, trust_domain=OWN).policies is not None
