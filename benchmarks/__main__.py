@@ -24,6 +24,7 @@ BENCHMARKS = (
     "rotation",
     "footprint",
     "authz",
+    "users",
 )
 REPORT = Path("build/bench.json")
 

@@ -37,6 +37,8 @@ __all__ = (
     "POLICY_RELOADS",
     "REQUESTS",
     "SVID_NOT_AFTER",
+    "USER_KEY_FETCHES",
+    "USER_TOKENS",
     "VOLUME_PROBLEMS",
     "VOLUME_RELOADS",
     "Metric",
@@ -63,6 +65,8 @@ REQUESTS = "kubetls_requests_total"
 DECISION_SECONDS = "kubetls_decision_seconds"
 POLICY_RELOADS = "kubetls_policy_reloads_total"
 POLICY_LOADED = "kubetls_policy_loaded_timestamp_seconds"
+USER_TOKENS = "kubetls_user_tokens_total"
+USER_KEY_FETCHES = "kubetls_user_key_fetches_total"
 
 MAX_LABEL_SETS = 500
 """Different label values that one metric records; what comes later counts as `other`."""
@@ -154,6 +158,18 @@ METRICS = (
         ("result",),
     ),
     Metric(POLICY_LOADED, "gauge", "When the policy in force was loaded."),
+    Metric(
+        USER_TOKENS,
+        "counter",
+        "Requests where end users are authenticated, by result: accepted, refused or absent.",
+        ("result",),
+    ),
+    Metric(
+        USER_KEY_FETCHES,
+        "counter",
+        "Fetches of an issuer's keys, by configured URL and result: ok or failed.",
+        ("url", "result"),
+    ),
 )
 """Every metric of this package."""
 

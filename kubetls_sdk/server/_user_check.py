@@ -14,6 +14,7 @@ import asyncio
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from kubetls_sdk import metrics
 from kubetls_sdk.authz.decision import Kind
 from kubetls_sdk.server.connection import EXTENSION
 from kubetls_sdk.server.end_user import USER_KEY
@@ -63,6 +64,8 @@ class UserCheck:
             reason = connection.refusal()
             if reason is not None:
                 return Refusal.unauthenticated(connection, reason, scope, ends=True)
+        if metrics.is_enabled():
+            metrics.increment(metrics.USER_TOKENS, result=_result(found))
         if isinstance(found, TokenRefused):
             return Refusal.no_user(
                 connection, f"user: {found.reason}", scope, challenge=found.challenge
@@ -114,6 +117,12 @@ class UserCheck:
             end(_EXPIRED)
 
         return asyncio.get_running_loop().call_later(_seconds_left(scope), expired)
+
+
+def _result(answer: object) -> str:
+    if answer is None:
+        return "absent"
+    return "refused" if isinstance(answer, TokenRefused) else "accepted"
 
 
 def _seconds_left(scope: Any) -> float:

@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kubetls_sdk import metrics
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.users.jwks_request import FetchError, JwksRequest, check_url
 from kubetls_sdk.users.key_set import NO_KEYS, KeySet
@@ -206,6 +207,7 @@ class FetchedKeys:
         wanted = setting.ttl_seconds if response.max_age is None else response.max_age
         ttl = min(max(wanted, setting.min_ttl_seconds), setting.ttl_seconds)
         now = self._clock()
+        metrics.increment(metrics.USER_KEY_FETCHES, url=setting.url, result="ok")
         if keys is not self.keys:
             _log.info("%d verification keys of %s in force", len(keys.keys), setting.url)
         with self._lock:
@@ -214,6 +216,7 @@ class FetchedKeys:
             self._dead_at = now + ttl + setting.max_stale_seconds
 
     def _fail(self, error: str) -> None:
+        metrics.increment(metrics.USER_KEY_FETCHES, url=self._setting.url, result="failed")
         if error != self.error:
             _log.error("keys of %s were not fetched: %s", self._setting.url, error)
         self.error = error

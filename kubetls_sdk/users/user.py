@@ -20,10 +20,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ("NO_TOKEN_CHALLENGE", "InvalidTokenError", "TokenKind", "TokenRefused", "User", "frozen")
+__all__ = (
+    "MAX_CLAIM_DEPTH",
+    "NO_TOKEN_CHALLENGE",
+    "InvalidTokenError",
+    "TokenKind",
+    "TokenRefused",
+    "User",
+    "frozen",
+)
 
 NO_TOKEN_CHALLENGE: Final = "Bearer"  # noqa: S105 - an HTTP scheme
 """`WWW-Authenticate` of a 401 for a request without token (RFC 6750 §3.1: no error code)."""
+
+
+MAX_CLAIM_DEPTH: Final = 32
 
 
 class TokenKind(StrEnum):
@@ -83,10 +94,16 @@ class InvalidTokenError(KubeTLSError):
         self.reason = reason
 
 
-def frozen(value: object) -> object:
-    """Make a JSON value immutable: objects as read-only mappings, arrays as tuples."""
-    if isinstance(value, dict):
-        return MappingProxyType({name: frozen(each) for name, each in value.items()})
+def frozen(value: object, *, depth: int = MAX_CLAIM_DEPTH) -> object:
+    """Make a JSON value immutable: objects as read-only mappings, arrays as tuples.
+
+    Raises:
+        InvalidTokenError: It is nested more than `depth` times.
+    """
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        raise InvalidTokenError(f"expected claims that are nested at most {MAX_CLAIM_DEPTH} times")
     if isinstance(value, list):
-        return tuple(frozen(each) for each in value)
-    return value
+        return tuple(frozen(each, depth=depth - 1) for each in value)
+    return MappingProxyType({k: frozen(each, depth=depth - 1) for k, each in value.items()})

@@ -38,6 +38,8 @@ class TestNames:
             ("kubetls_decision_seconds", "histogram", ()),
             ("kubetls_policy_reloads_total", "counter", ("result",)),
             ("kubetls_policy_loaded_timestamp_seconds", "gauge", ()),
+            ("kubetls_user_tokens_total", "counter", ("result",)),
+            ("kubetls_user_key_fetches_total", "counter", ("url", "result")),
         }
 
     def test_each_constant_is_a_row(self):

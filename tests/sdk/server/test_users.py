@@ -11,8 +11,9 @@ from concurrent.futures import Future
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
+from prometheus_client import CollectorRegistry
 
-from kubetls_sdk import TrustDomain
+from kubetls_sdk import TrustDomain, metrics
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.asgi import KubeTLSMiddleware
@@ -221,6 +222,24 @@ class TestRequest:
         scope = http_scope(world.connection(), path="/public") | {"kubetls.user": "root"}
         call(middleware, scope)
         assert end_user(app.scopes[0]) is None
+
+
+class TestMetrics:
+    def test_results(self, world, app, users):
+        """Each request counts as accepted, refused or absent; a token is no label."""
+        registry = CollectorRegistry()
+        metrics.enable(registry)
+        try:
+            middleware = KubeTLSMiddleware(app, policy=POLICY, users=users)
+            for tokens in ((SIGNER.token(),), (SIGNER.token(exp=1),), (), ()):
+                call(middleware, with_token(http_scope(world.connection()), *tokens))
+            counts = [
+                registry.get_sample_value(metrics.USER_TOKENS, {"result": result})
+                for result in ("accepted", "refused", "absent")
+            ]
+        finally:
+            metrics.disable()
+        assert counts == [1, 1, 2]
 
 
 class TestKeysOnTheirWay:

@@ -7,7 +7,9 @@ import asyncio
 import threading
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from kubetls_sdk import metrics
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.users import KeyUrl
 from kubetls_sdk.users.jwks_request import FetchError, JwksResponse
@@ -176,6 +178,24 @@ class TestFailure:
         clock.now += 2
         assert fetched(keys, "k1").keys == ()
         assert caplog.text.count("were not fetched") == 1
+
+    def test_metric(self, make, server, clock):
+        """Fetches are counted by the URL that was configured, and by their result."""
+        registry = CollectorRegistry()
+        metrics.enable(registry)
+        try:
+            keys = make(ttl_seconds=100, min_ttl_seconds=10)
+            fetched(keys)
+            server.answer = FetchError("refused")
+            clock.now += 101
+            fetched(keys)
+            counts = [
+                registry.get_sample_value(metrics.USER_KEY_FETCHES, {"url": URL, "result": result})
+                for result in ("ok", "failed")
+            ]
+        finally:
+            metrics.disable()
+        assert counts == [1, 1]
 
     def test_never_there(self, make, server):
         """Without any fetch that worked nobody is verified."""
