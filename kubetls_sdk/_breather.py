@@ -21,6 +21,7 @@ __all__ = ("Breather",)
 
 _STEPS_PER_BREATH = 16
 _BREATH_SECONDS = 0.0001
+_FEW_FROZEN = 1000  # Python 3.12 freezes some hundred of its own at its start.
 
 
 class Breather:
@@ -39,8 +40,8 @@ class Breather:
             time.sleep(_BREATH_SECONDS)
 
     def _age(self) -> None:
-        # Counting is free while nothing is frozen; what somebody else froze is not ours to thaw.
-        if self._ages and gc.get_freeze_count() == 0:
+        # Counting is free while nothing is frozen; what an application froze is not ours to thaw.
+        if self._ages and gc.get_freeze_count() < _FEW_FROZEN:
             gc.freeze()
             gc.unfreeze()
         else:
