@@ -247,6 +247,39 @@ class LoopThread:
         self._loop.close()
 
 
+@contextlib.contextmanager
+def serve_stock(chain, orders, *, roots=None):
+    """A plain gRPC server with any certificate, as an attacker may have it; yields its target."""
+    key_and_chain = [(chain.private_key_pem(), chain.certificates_pem())]
+    credentials = grpc.ssl_server_credentials(
+        key_and_chain, roots.to_pem() if roots else None, require_client_auth=roots is not None
+    )
+    with ThreadPoolExecutor(4) as pool:
+        made = grpc.server(pool)
+        by_name = handlers(orders)
+        made.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, by_name),))
+        port = made.add_secure_port("127.0.0.1:0", credentials)
+        made.start()
+        try:
+            yield f"localhost:{port}"
+        finally:
+            made.stop(0).wait(10)
+
+
+class Plain(Orders):
+    """Answers `ok`, without asking for the caller."""
+
+    def unary_unary(self, request, context):
+        return b"ok"
+
+    def unary_stream(self, request, context):
+        with self.call():
+            yield b"ok"
+            stop = threading.Event()
+            while request == FOREVER and context.is_active():
+                stop.wait(0.02)
+
+
 def invoke(channel, arity, *messages, method=None, timeout=10, metadata=None):
     """Make a call of any arity; returns the list of response messages."""
     call = getattr(channel, arity)(method or path(arity))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 
 import pytest
@@ -127,6 +128,16 @@ class TestReload:
             replace(path, ALLOW)
             policies.reload()
             assert policies.generation == 1
+
+    def test_replaced_rules_are_freed_at_the_next_look(self, path):
+        """Step by step, and not by whichever request happens to hold the old set last."""
+        with PolicyFile(path, trust_domain=OWN) as policies:
+            (rule,) = policies.current.policies[0].rules
+            replace(path, NARROW)
+            policies.reload()
+            held = sys.getrefcount(rule)
+            policies.reload()
+            assert sys.getrefcount(rule) == held - 1
 
     def test_a_failing_subscriber_stops_nobody(self, path, caplog):
         """The others hear, and the policy is in force."""

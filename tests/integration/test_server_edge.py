@@ -53,13 +53,14 @@ def public_client(web_pki, name="shop.example"):
 
 
 @contextlib.contextmanager
-def running(world, *, policy=None, edge=None, probes=None, **settings):
+def running(world, *, policy=None, edge=None, probes=None, users=None, **settings):
     config = Config(
         world.application,
         tls=MutualTls(source=world.source, **settings),
         policy=policy if policy is not None else AnyCaller(),
         edge=edge,
         probes=probes,
+        users=users,
         log_config=None,
         host="127.0.0.1",
         port=0,

@@ -13,12 +13,17 @@ from websockets.sync.client import connect as connect_websocket
 
 from kubetls_sdk import TrustDomain
 from kubetls_sdk.authz import PolicySet
+from kubetls_sdk.server.edge import Edge
 from kubetls_sdk.testing import KubeletVolume
 from kubetls_sdk.users import InlineKeys, Issuer, Users, UserSettings
 from tests.integration.serving import World, exchange, read_to_end, serve
 from tests.integration.test_server_command import APPLICATION, connected, serving
+from tests.integration.test_server_edge import certificate, public_client, running, web_pki
+from tests.integration.test_server_edge import connected as at_edge
 from tests.tokens import AUDIENCE, ISSUER, Signer, base64url
 from tests.waiting import until
+
+__all__ = ("certificate", "web_pki")  # fixtures
 
 SIGNER = Signer("ES256")
 RULES = """
@@ -106,6 +111,24 @@ class TestWire:
                 socket.recv(8)
         assert caught.value.rcvd.code == 1008
         assert world.application.ended.wait(5)
+
+
+class TestEdge:
+    def test_people_at_the_edge(self, world, web_pki, certificate):
+        """At the edge the caller is anonymous and the user is not: a token is all that counts."""
+        text = RULES.replace("{namespace: shop, serviceAccount: web}", "{anonymous: true}")
+        policy = PolicySet.parse({"p.yaml": text}, trust_domain=TrustDomain("example.org"))
+        keys = InlineKeys.parse(SIGNER.jwks())
+        settings = UserSettings(issuers=(Issuer(name=ISSUER, audiences=AUDIENCE, keys=keys),))
+        edge = Edge(port=0, host="127.0.0.1", **certificate)
+        with (
+            running(world, policy=policy, edge=edge, users=settings),
+            at_edge(edge.bound_port, *public_client(web_pki)) as connection,
+        ):
+            assert exchange(connection, get("/", SIGNER.token()))[0] == 200
+            assert exchange(connection, get("/"))[0] == 401
+            bound = SIGNER.token(cnf={"x5t#S256": "A" * 43})
+            assert exchange(connection, get("/", bound))[0] == 401
 
 
 class TestServeCommand:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one channel of one generation needs besides its resources: key, certificates, bootstrap.
+
+Rules:
+    1. The private key is handed over in memory: an anonymous file that exists only as a descriptor
+       of this process, and is not inherited by programs that it starts.
+    2. The roots are those of one trust domain; none is written as a CA that has signed nothing,
+       since gRPC skips an empty file.
+    3. Nothing is read from or put into the environment, so a user's own xDS goes on beside it.
+
+Spec: gRFC A27, A29 (certificate providers); memfd_create(2).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from kubetls_sdk._nobody import nobody_pem
+from kubetls_sdk.client.xds.resources import PROVIDER
+from kubetls_sdk.exceptions import SvidError
+
+if TYPE_CHECKING:
+    from kubetls_sdk.source import Snapshot
+    from kubetls_sdk.spiffe_id import TrustDomain
+
+__all__ = ("BOOTSTRAP_OPTION", "Material", "bootstrap")
+
+BOOTSTRAP_OPTION = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
+"""gives one channel a bootstrap of its own. Were it gone from gRPC, channels would not connect."""
+
+_NEVER = "31536000s"  # A generation never changes; the next one is another channel.
+
+
+class Material:
+    """Key, chain and roots of a generation, as files in memory; close it after its channel.
+
+    Args:
+        snapshot: Ours.
+        trust_domain: The server's; its bundle alone is trusted.
+
+    Raises:
+        SvidError: gRPC cannot use the SVID.
+    """
+
+    def __init__(self, snapshot: Snapshot, trust_domain: TrustDomain) -> None:
+        svid = snapshot.svid
+        if isinstance(svid.private_key, ed25519.Ed25519PrivateKey):
+            raise SvidError("expected an EC or RSA key, got Ed25519, which gRPC cannot use")
+        bundle = snapshot.bundles.get(trust_domain)
+        roots = bundle.to_pem() if bundle is not None else b""
+        self._descriptors = [
+            _in_memory(svid.private_key_pem() + svid.certificates_pem()),
+            _in_memory(roots or nobody_pem()),
+        ]
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Of the key with its chain, and of the roots."""
+        own, roots = self._descriptors
+        return f"/proc/self/fd/{own}", f"/proc/self/fd/{roots}"
+
+    def close(self) -> None:
+        """Give the memory back; may be called twice."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def bootstrap(material: Material, server_uri: str) -> str:
+    """Make the xDS bootstrap of a channel, as JSON."""
+    own, roots = material.paths
+    files = {
+        "certificate_file": own,
+        "private_key_file": own,
+        "ca_certificate_file": roots,
+        "refresh_interval": _NEVER,
+    }
+    server = {
+        "server_uri": server_uri,
+        "channel_creds": [{"type": "insecure"}],
+        "server_features": ["xds_v3"],
+    }
+    provider = {"plugin_name": "file_watcher", "config": files}
+    return json.dumps(
+        {
+            "xds_servers": [server],
+            "node": {"id": "kubetls"},
+            "certificate_providers": {PROVIDER: provider},
+        }
+    )
+
+
+def _in_memory(content: bytes) -> int:
+    descriptor = os.memfd_create("kubetls", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    return descriptor
