@@ -78,6 +78,7 @@ class FollowedKeys:
         self._path = Path(os.path.abspath(setting.path))
         self._text: bytes | None = None
         self._good_at = time.monotonic()
+        self._looking = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -111,16 +112,8 @@ class FollowedKeys:
 
     def look(self) -> None:
         """Look at the file now; raises nothing."""
-        try:
-            text = _read(self._path)
-            if text != self._text:
-                self._put(text)
-        except FileNotFoundError:
-            self._drop("the key file is gone")
-        except (OSError, ConfigurationError) as err:
-            self._keep(str(err))
-        else:
-            self._good_at, self.error = time.monotonic(), None
+        with self._looking:
+            self._look()
 
     def close(self) -> None:
         """End the thread; may be called twice."""
@@ -132,12 +125,25 @@ class FollowedKeys:
     def disown(self) -> None:
         """In a forked child: the thread is not here, and a removed key would stay."""
         self._stop.set()
+        self._looking = threading.Lock()
         self.keys, self._thread = NO_KEYS, None
 
     def _follow(self) -> None:
         places = [str(self._path.parent)]
         for _ in changes(places, stop=self._stop, poll_seconds=self._setting.poll_seconds):
             self.look()
+
+    def _look(self) -> None:
+        try:
+            text = _read(self._path)
+            if text != self._text:
+                self._put(text)
+        except FileNotFoundError:
+            self._drop("the key file is gone")
+        except (OSError, ConfigurationError) as err:
+            self._keep(str(err))
+        else:
+            self._good_at, self.error = time.monotonic(), None
 
     def _put(self, text: bytes) -> None:
         self.keys, self._text = KeySet.parse(text), text

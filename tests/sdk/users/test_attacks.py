@@ -181,7 +181,7 @@ ATTACKS = {
     "payload a token": (SIGNER.signed(SIGNER.token()), "JSON"),
     "payload not UTF-8": (SIGNER.signed(b'{"sub": "\xff"}'), "UTF-8"),
     "payload in UTF-16": (SIGNER.signed(json.dumps(access_claims()).encode("utf-16")), "UTF-8"),
-    "payload nested without end": (payload("[" * 9000), "nested less"),
+    "payload nested without end": (payload("[" * 9000), "JSON"),
     "claim nested too deep": (with_claim("act", "[" * 400 + "]" * 400), "nested at most"),
     "cnf not understood": (SIGNER.token(cnf={"jkt": "x"}), "bound"),
     "cnf of a certificate, anonymous caller": (
