@@ -14,12 +14,13 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from kubetls_sdk import StaticSource, TrustBundle, TrustBundleSet, TrustDomain, verify_svid
-from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.exceptions import ConfigurationError, SourceClosedError
 from kubetls_sdk.testing import DevelopmentCA
 from kubetls_sdk.users import (
     InlineKeys,
     Issuer,
     JwtSvids,
+    KeyFile,
     KeySet,
     KeysWanted,
     TokenKind,
@@ -56,6 +57,23 @@ class SwitchedKeys:
 
     def close(self):
         self.keys = KeySet()
+
+
+class SourceSwitch:
+    """A source that a test closes."""
+
+    def __init__(self, source):
+        self._source = source
+        self.is_closed = False
+
+    @property
+    def snapshot(self):
+        if self.is_closed:
+            raise SourceClosedError("closed")
+        return self._source.snapshot
+
+    def subscribe(self, callback):
+        return self._source.subscribe(callback)
 
 
 @pytest.fixture
@@ -175,6 +193,27 @@ class TestAuthenticate:
         issuer = Issuer(name=ISSUER, audiences=AUDIENCE, keys=keys)
         users = Users(UserSettings(issuers=(issuer,)))
         assert isinstance(users.authenticate(bearer(SIGNER.token()), None), TokenRefused)
+
+
+class TestStart:
+    def test_all_or_nothing(self, keys, tmp_path):
+        """A key file that cannot be used ends the start, and what was opened before it."""
+        closed = []
+        keys.close = lambda: closed.append(True)
+        good = Issuer(name=ISSUER, audiences=AUDIENCE, keys=keys)
+        file = KeyFile(path=tmp_path / "none.json")
+        bad = Issuer(name="https://partner.test/", audiences=AUDIENCE, keys=file)
+        users = Users(UserSettings(issuers=(good, bad)))
+        with pytest.raises(ConfigurationError, match=r"none\.json"):
+            users.start()
+        assert closed == [True]
+        assert isinstance(users.authenticate(bearer(SIGNER.token()), None), TokenRefused)
+
+    def test_twice(self, make_users):
+        """Starting again opens nothing again."""
+        users = make_users()
+        live = dict(users._live)
+        assert users.start()._live == live
 
 
 class TestRemembered:
@@ -432,6 +471,18 @@ class TestJwtSvid:
             ]
             source.replace(bundles=TrustBundleSet(bundles))
             assert users.authenticate(token, None) is first
+
+    def test_bundles_that_cannot_be_had(self, world):
+        """A source that hands nothing out vouches for nobody."""
+        source, own, _ = world
+        trust = SourceSwitch(source)
+        with self.users(trust) as users:
+            assert isinstance(users.authenticate(self.svid(own), None), User)
+            trust.is_closed = True
+            assert isinstance(users.authenticate(self.svid(own), None), TokenRefused)
+            assert users.issuers == ()
+        with self.users(trust, trust_domains=(TrustDomain("example.org"),)) as users:
+            assert isinstance(users.authenticate(self.svid(own), None), TokenRefused)
 
     def test_needs_a_source(self):
         """JWT-SVIDs without trust bundles are a mistake of the configuration."""
