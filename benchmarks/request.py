@@ -30,8 +30,8 @@ from kubetls_sdk.testing import DevelopmentCA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROUNDS = 41
-REQUESTS = 500
+ROUNDS = 201
+REQUESTS = 100
 _REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lg/1\r\nAccept: */*\r\n\r\n"
 
 
@@ -100,16 +100,16 @@ class _Connection:
         self._protocol.connection_made(self._transport)
 
     async def run(self, requests: int) -> float:
-        """Serve requests one after the other and return microseconds a request."""
+        """Serve requests one after the other and return microseconds of CPU a request."""
         transport, receive = self._transport, self._protocol.data_received
-        started = time.perf_counter()
+        started = time.thread_time()
         for _ in range(requests):
             transport.answered = False
             receive(_REQUEST)
             # One turn of the loop at a time, as sockets give.
             while not transport.answered:  # noqa: ASYNC110 - there is nobody to set an event
                 await asyncio.sleep(0)
-        elapsed = time.perf_counter() - started
+        elapsed = time.thread_time() - started
         if not transport.last.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(f"expected 200, got {transport.last[:80]!r}")
         return elapsed / requests * 1e6
@@ -172,7 +172,7 @@ class _TlsObject:
 
 
 def _time(function: Callable[[], None], times: int) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(times):
         function()
-    return (time.perf_counter() - started) / times * 1e6
+    return (time.thread_time() - started) / times * 1e6

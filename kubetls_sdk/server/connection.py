@@ -143,13 +143,16 @@ def with_connection(
 ) -> Callable[..., Any]:
     """Wrap an application so that each scope of one connection carries it.
 
-    No coroutine of ours lies between server and application: the application's own is returned.
+    No coroutine of ours lies between server and application: the application's own is returned,
+    and where `KubeTLSMiddleware` protects it and admits a request at once, that of what is inside.
 
     Args:
         app: ASGI.
         tls: The connection's `tls` extension.
         peer: The connection.
     """
+    admits: Callable[[Any, PeerConnection], bool] = getattr(app, "admits", _judge_each)
+    inside: Callable[..., Any] = getattr(app, "app", app)
 
     def connected(scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> Any:
         extensions = scope.get("extensions")
@@ -157,9 +160,15 @@ def with_connection(
             scope["extensions"] = {"tls": tls, EXTENSION: peer}
         else:
             scope["extensions"] = {**extensions, "tls": tls, EXTENSION: peer}
+        if admits(scope, peer):
+            return inside(scope, receive, send, *rest)
         return app(scope, receive, send, *rest)
 
     return connected
+
+
+def _judge_each(_scope: Any, _peer: PeerConnection) -> bool:
+    return False
 
 
 def tls_extension(connection: Any) -> dict[str, Any]:
