@@ -71,7 +71,7 @@ class _Verifying:
         if snapshot is None:
             raise PeerVerificationError("the connection was not made by its context")
         inner = self._sslobj.context
-        peer = inner.recall(chain)
+        peer: VerifiedPeer | None = inner.recall(chain)
         if peer is None:
             peer = verify_handshake_chain(chain, bundles=snapshot.bundles)
             inner.remember(chain, peer)

@@ -21,7 +21,7 @@ import threading
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as _escape
 from time import time
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from kubetls_sdk.checks import decided
 from kubetls_sdk.exceptions import ConfigurationError
@@ -50,6 +50,7 @@ MAX_CHARACTERS = 1024
 Event = Literal["handshake", "connection", "request", "websocket", "grpc"]
 """What was decided on: a TLS handshake, a living connection, or one call of a protocol."""
 
+_MAX_PARTS = 1024
 _log = logging.getLogger(LOGGER)
 _random = random.Random()  # noqa: S311 - picks which allowed requests are written, nothing secret
 
@@ -126,28 +127,28 @@ class AuditRecord(NamedTuple):
     checks: Checks | None = None
 
     def __str__(self) -> str:
-        return _AS_JSON % (
-            _time_text(self.time),
-            _quoted(self.event),
-            _quoted(self.decision),
-            _quoted(self.peer),
-            _quoted(self.spiffe_id),
-            "true" if self.verified else "false",
-            _quoted(self.method),
-            _quoted(self.path),
-            _quoted(self.policy),
-            _quoted(self.rule),
-            _quoted(self.reason),
-            _quoted(self.shadow),
-            "null" if self.generation is None else self.generation,
-            self.sample,
-            _quoted(self.tls),
-            _user_text(self.user),
-            "null" if self.checks is None else self.checks.text,
-        )
+        before, after = _constant_parts(self)
+        return f'{{"time":{_time_text(self.time)}{before}{_quoted(self.path)}{after}'
 
 
-_AS_JSON = "{" + ",".join(f'"{name}":%s' for name in AuditRecord._fields) + "}"
+def _constant_parts(entry: AuditRecord) -> tuple[str, str]:
+    """The JSON of a record around its time and its path, the two that differ with each request."""
+    before = (
+        f',"event":{_quoted(entry.event)},"decision":{_quoted(entry.decision)}'
+        f',"peer":{_quoted(entry.peer)},"spiffe_id":{_quoted(entry.spiffe_id)}'
+        f',"verified":{"true" if entry.verified else "false"}'
+        f',"method":{_quoted(entry.method)},"path":'
+    )
+    after = (
+        f',"policy":{_quoted(entry.policy)},"rule":{_quoted(entry.rule)}'
+        f',"reason":{_quoted(entry.reason)},"shadow":{_quoted(entry.shadow)}'
+        f',"generation":{"null" if entry.generation is None else entry.generation}'
+        f',"sample":{entry.sample},"tls":{_quoted(entry.tls)},"user":{_user_text(entry.user)}'
+        f',"checks":{"null" if entry.checks is None else entry.checks.text}}}'
+    )
+    return before, after
+
+
 _last_second = (0, "")
 
 
@@ -172,9 +173,49 @@ def _quoted(text: str | None) -> str:
     return "null" if text is None else _escape(text)
 
 
-class _Recorder(NamedTuple):
-    handler: logging.Handler
-    sample_allowed: float
+class _Recorder:
+    """Where the lines go.
+
+    A plain stream or file handler that nobody shares gets its lines directly: `logging` would
+    spend several times what the line itself costs.
+    """
+
+    def __init__(self, handler: logging.Handler, sample_allowed: float) -> None:
+        self.handler = handler
+        self.sample_allowed = sample_allowed
+        self._parts: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._is_plain = (
+            type(handler) in (logging.StreamHandler, logging.FileHandler)
+            and handler.formatter is None
+            and not handler.filters
+            and handler.level == logging.NOTSET
+        )
+
+    def write(self, entry: AuditRecord, level: int) -> None:
+        """Write one line; whatever goes wrong is the handler's to report."""
+        handler: Any = self.handler
+        if not self._is_plain or len(_log.handlers) > 1 or _log.filters or handler.stream is None:
+            # Made by hand: finding the calling line, as Logger.log does, costs more than the rest.
+            _log.handle(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
+            return
+        before, after = self._around(entry)
+        line = f'{{"time":{_time_text(entry.time)}{before}{_quoted(entry.path)}{after}\n'
+        with handler.lock:
+            try:
+                handler.stream.write(line)
+                handler.flush()
+            except (OSError, ValueError):
+                handler.handleError(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
+
+    def _around(self, entry: AuditRecord) -> tuple[str, str]:
+        # All but time and path; the text of the checks, whose own hash is slow.
+        key = (*entry[1:7], *entry[8:16], entry.checks and entry.checks.text)
+        found = self._parts.get(key)
+        if found is None:
+            if len(self._parts) >= _MAX_PARTS:
+                self._parts = {}
+            found = self._parts[key] = _constant_parts(entry)
+        return found
 
 
 _recorder: _Recorder | None = None
@@ -246,7 +287,7 @@ def record(
     sample = recorder.sample_allowed if allowed else 1.0
     if sample < 1.0 and _random.random() >= sample:
         return
-    _write(
+    recorder.write(
         AuditRecord(
             time(),
             event,
@@ -275,7 +316,7 @@ def record_decision(
     decision: Verdict,
     *,
     peer: str,
-    spiffe_id: SpiffeId | None,
+    spiffe_id: SpiffeId | str | None,
     method: str,
     path: str,
     generation: int,
@@ -284,30 +325,36 @@ def record_decision(
     is_user_asked: bool = False,
 ) -> None:
     """Write what a policy said about one call of a verified or anonymous peer."""
-    if _recorder is None:
+    recorder = _recorder
+    if recorder is None:
         return
-    record(
-        event,
-        allowed=decision.allowed,
-        peer=peer,
-        spiffe_id=spiffe_id,
-        verified=spiffe_id is not None,
-        method=method,
-        path=path,
-        policy=decision.policy,
-        rule=decision.rule,
-        reason=decision.reason,
-        shadow=None if decision.shadow is None else decision.shadow.allowed,
-        generation=generation,
-        tls=tls,
-        user=user,
-        checks=decided(decision.allowed, spiffe_id is not None, user is not None, is_user_asked),
+    allowed, shadow = decision.allowed, decision.shadow
+    sample = recorder.sample_allowed if allowed else 1.0
+    if sample < 1.0 and _random.random() >= sample:
+        return
+    is_known = spiffe_id is not None
+    recorder.write(
+        AuditRecord(
+            time(),
+            event,
+            "allow" if allowed else "deny",
+            peer,
+            _cut(str(spiffe_id)) if is_known else None,
+            is_known,
+            _cut(method),
+            path if len(path) <= MAX_CHARACTERS else _cut(path),
+            decision.policy,
+            decision.rule,
+            _cut(decision.reason),
+            None if shadow is None else _word(shadow.allowed),
+            generation,
+            sample,
+            tls,
+            user,
+            decided(allowed, is_known, user is not None, is_user_asked),
+        ),
+        logging.INFO if allowed else logging.WARNING,
     )
-
-
-def _write(entry: AuditRecord, level: int) -> None:
-    # Made by hand: finding the calling line, as Logger.log does, costs more than all the rest.
-    _log.handle(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
 
 
 def _word(allowed: bool) -> str:

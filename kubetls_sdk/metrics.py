@@ -42,6 +42,7 @@ __all__ = (
     "VOLUME_PROBLEMS",
     "VOLUME_RELOADS",
     "Metric",
+    "count_request",
     "disable",
     "enable",
     "increment",
@@ -181,6 +182,7 @@ class _Recorder:
         self.registry = registry
         self._metrics = {metric.name: _create(metric, registry) for metric in METRICS}
         self._labels = {metric.name: metric.labels for metric in METRICS}
+        self.requests: dict[tuple[str, str], Any] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -257,6 +259,18 @@ def increment(name: str, amount: float = 1, **labels: str) -> None:
     """Add to a counter."""
     if _recorder is not None:
         _record(_recorder, name, "inc", amount, labels)
+
+
+def count_request(decision: str, rule: str) -> None:
+    """Add one to `REQUESTS`: `increment` without its keyword arguments, for each request."""
+    recorder = _recorder
+    if recorder is not None:
+        child = recorder.requests.get((decision, rule))
+        if child is None:
+            child = recorder.child(REQUESTS, {"decision": decision, "rule": rule})
+            if len(recorder.requests) < MAX_LABEL_SETS:
+                recorder.requests[decision, rule] = child
+        child.inc()
 
 
 def set_gauge(name: str, value: float, **labels: str) -> None:

@@ -130,7 +130,8 @@ class Gate(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection at once."""
         self._handshakes.end(self)
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     def _step(self, _: Any = None) -> None:
         """Go on with the handshake: to what it waits for, or to its end."""
@@ -142,6 +143,7 @@ class Gate(asyncio.Protocol):
             self._finish(end.value)
         except Exception as err:  # noqa: BLE001 - every way in which a handshake can fail
             self._fail(err)
+            pass
             self._end()
 
     def _finish(self, transport: asyncio.Transport | None) -> None:
@@ -155,8 +157,8 @@ class Gate(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        # uvloop keeps the gate as long as the connection, so it lets go of what it has used.
-        self._tls = self._enter = self._reception = None
+        # uvloop keeps the gate as long as the connection: it lets go of what it has used.
+        self._tls = self._enter = self._reception = self._transport = None
         self._handshakes.end(self)
 
     def _hand_over(self, transport: asyncio.Transport, connection: ssl.SSLObject) -> None:
@@ -189,6 +191,17 @@ class Gate(asyncio.Protocol):
         else:
             spiffe_id = getattr(err, "spiffe_id", None)
             log_refusal("handshake", reason, address=self.address, spiffe_id=spiffe_id)
+
+
+def _forget_frames(err: BaseException | None) -> None:
+    """Free what a failed handshake held now, not when the garbage collector comes.
+
+    The frames in the traceback hold the future that holds the error, and with it, under asyncio, a
+    quarter of a megabyte of buffer: strangers can fail faster than garbage is collected.
+    """
+    while err is not None:
+        err.__traceback__ = None
+        err = err.__cause__ or err.__context__
 
 
 def _outcome(err: Exception, timeout: float) -> tuple[str, str, str]:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz import WEBSOCKET, refusal
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server._quick_way import quick_way
 from kubetls_sdk.server.authorize import POLICY_KEY
 from kubetls_sdk.server.caller import SCOPE_KEY
-from kubetls_sdk.server.connection import EXTENSION, PeerConnection
+from kubetls_sdk.server.connection import EXTENSION, PeerConnection, with_connection
 from kubetls_sdk.server.granian import is_granian, refuse_start
 from kubetls_sdk.server.identity_headers import inspect_headers
 from kubetls_sdk.server.presented import PresentedChains
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 __all__ = ("KubeTLSMiddleware",)
 
 _NOTHING: dict[str, Any] = {}
-# In upper case: no request line can spell the pseudo-methods that the policy knows besides.
-_PLAIN_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
 class KubeTLSMiddleware:
@@ -115,37 +114,16 @@ class KubeTLSMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    def admits(self, scope: Any, connection: PeerConnection) -> bool:
-        """Tell at once whether an HTTP request is fine; False only means that it has to be judged.
-
-        The usual request is: its peer is still who it was, and the policy in force allowed an
-        equal one before. Whoever knows the connection asks here first, then runs `self.app`, and
-        so spares that request a coroutine.
+    def for_connection(self, tls: dict[str, Any], peer: PeerConnection) -> Callable[..., Any]:
+        """Bind to one connection: the same application, with the usual request made cheap.
 
         Args:
-            scope: Of the request; gets what applications ask of it when this is True.
-            connection: That the request came on.
+            tls: The connection's `tls` extension.
+            peer: The connection.
         """
-        method = scope.get("method")
-        if (
-            method not in _PLAIN_METHODS
-            or scope["type"] != "http"
-            or self._user_check is not None
-            or connection.spiffe_id is None
-            or is_recorded()
-            or connection.refusal() is not None
-            or not self._verdicts.has_allowed(
-                connection, method, scope["path"], scope.get("raw_path")
-            )
-            or inspect_headers(scope) != 1
-        ):
-            return False
-        self._introduce(scope, connection)
-        return True
-
-    def _introduce(self, scope: Any, connection: PeerConnection) -> None:
-        scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
-        scope[POLICY_KEY] = self._verdicts
+        if self._user_check is None and peer.spiffe_id is not None:
+            return quick_way(self, self.app, self._verdicts, tls=tls, peer=peer)
+        return with_connection(self.__call__, tls, peer)
 
     async def _serve_user(
         self, check: UserCheck, method: str, scope: Any, receive: Any, send: Any
@@ -196,7 +174,7 @@ class KubeTLSMiddleware:
         hosts = inspect_headers(scope)
         if hosts == 1 and not is_recorded():
             path, raw_path = scope["path"], scope.get("raw_path")
-            if self._verdicts.has_allowed(connection, method, path, raw_path):
+            if self._verdicts.allowed_before(connection, method, path, raw_path) is not None:
                 return None
         return self._ask(connection, method, scope, hosts)
 
@@ -212,7 +190,8 @@ class KubeTLSMiddleware:
             return Refusal.unauthenticated(connection, reason, scope, ends=True)
         if connection.spiffe_id is None and not self._optional:
             return Refusal.unauthenticated(connection, "it presented no certificate", scope)
-        self._introduce(scope, connection)
+        scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
+        scope[POLICY_KEY] = self._verdicts
         return connection
 
     def _ask(

@@ -51,6 +51,10 @@ class PeerConnection:
         address: Of the peer, for the log.
 
     Attributes:
+        source: As given.
+        snapshot: The generation that the peer was last verified under.
+        expires_at: Seconds since the epoch, infinite for an anonymous client.
+        refused: Why the peer is not served any more, or None.
         caller: The peer, as applications see it.
         spiffe_id: Of the peer; None for an anonymous client.
         identity: The same as text, one object for all connections of a peer.
@@ -62,16 +66,16 @@ class PeerConnection:
 
     __slots__ = (
         "__weakref__",
-        "_expires_at",
-        "_refused",
-        "_snapshot",
-        "_source",
         "address",
         "caller",
         "end",
+        "expires_at",
         "identity",
         "is_ended",
         "peer",
+        "refused",
+        "snapshot",
+        "source",
         "spiffe_id",
         "websockets",
     )
@@ -79,10 +83,10 @@ class PeerConnection:
     def __init__(
         self, source: Source, peer: VerifiedPeer | None, snapshot: Snapshot, *, address: str
     ) -> None:
-        self._source = source
-        self._snapshot = snapshot
-        self._expires_at = _FOREVER if peer is None else peer.expires_at.timestamp()
-        self._refused: str | None = None
+        self.source = source
+        self.snapshot = snapshot
+        self.expires_at = _FOREVER if peer is None else peer.expires_at.timestamp()
+        self.refused: str | None = None
         self.peer = peer
         self.caller = Caller.of(peer)
         self.spiffe_id = self.caller.spiffe_id
@@ -95,7 +99,7 @@ class PeerConnection:
     @property
     def generation(self) -> int:
         """The generation of the source that the peer was last verified under."""
-        return self._snapshot.generation
+        return self.snapshot.generation
 
     def refusal(self, now: float | None = None) -> str | None:
         """Say why this connection may not be served any more, or None.
@@ -105,8 +109,8 @@ class PeerConnection:
         """
         moment = time() if now is None else now
         try:
-            if self._source.snapshot is self._snapshot and moment <= self._expires_at:
-                return self._refused
+            if self.source.snapshot is self.snapshot and moment <= self.expires_at:
+                return self.refused
         except CredentialError as err:
             return f"our own credentials are not available: {err}"
         return self._recheck(moment)
@@ -125,17 +129,17 @@ class PeerConnection:
             self.end(bool(open_websockets))
 
     def _recheck(self, now: float) -> str | None:
-        if self._refused is None and self.peer is not None:
-            current = self._source.snapshot
+        if self.refused is None and self.peer is not None:
+            current = self.source.snapshot
             try:
                 recheck(self.peer, bundles=current.bundles, now=datetime.fromtimestamp(now, UTC))
             except PeerVerificationError as err:
-                self._refused = err.reason
+                self.refused = err.reason
             else:
-                self._snapshot = current
+                self.snapshot = current
         elif self.peer is None:
-            self._snapshot = self._source.snapshot
-        return self._refused
+            self.snapshot = self.source.snapshot
+        return self.refused
 
 
 def with_connection(
@@ -143,16 +147,16 @@ def with_connection(
 ) -> Callable[..., Any]:
     """Wrap an application so that each scope of one connection carries it.
 
-    No coroutine of ours lies between server and application: the application's own is returned,
-    and where `KubeTLSMiddleware` protects it and admits a request at once, that of what is inside.
+    No coroutine of ours lies between server and application: the application's own is returned.
 
     Args:
-        app: ASGI.
+        app: ASGI; a `KubeTLSMiddleware` is bound to the connection.
         tls: The connection's `tls` extension.
         peer: The connection.
     """
-    admits: Callable[[Any, PeerConnection], bool] = getattr(app, "admits", _judge_each)
-    inside: Callable[..., Any] = getattr(app, "app", app)
+    bind: Callable[..., Callable[..., Any]] | None = getattr(app, "for_connection", None)
+    if bind is not None:
+        return bind(tls, peer)
 
     def connected(scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> Any:
         extensions = scope.get("extensions")
@@ -160,15 +164,9 @@ def with_connection(
             scope["extensions"] = {"tls": tls, EXTENSION: peer}
         else:
             scope["extensions"] = {**extensions, "tls": tls, EXTENSION: peer}
-        if admits(scope, peer):
-            return inside(scope, receive, send, *rest)
         return app(scope, receive, send, *rest)
 
     return connected
-
-
-def _judge_each(_scope: Any, _peer: PeerConnection) -> bool:
-    return False
 
 
 def tls_extension(connection: Any) -> dict[str, Any]:

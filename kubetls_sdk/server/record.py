@@ -33,15 +33,14 @@ def tls_version(scope: Any) -> str | None:
 def record_request(connection: PeerConnection, decision: Decision, method: str, scope: Any) -> None:
     """Count and write a decision."""
     verdict = "allowed" if decision.allowed else "denied"
-    metrics.increment(metrics.REQUESTS, decision=verdict, rule=decision.rule or "")
+    metrics.count_request(verdict, decision.rule or "")
     if decision.shadow is not None and not decision.shadow.allowed:
-        shadow_rule = decision.shadow.rule or ""
-        metrics.increment(metrics.REQUESTS, decision="shadow-denied", rule=shadow_rule)
+        metrics.count_request("shadow-denied", decision.shadow.rule or "")
     audit.record_decision(
         "websocket" if method == WEBSOCKET else "request",
         decision,
         peer=connection.address,
-        spiffe_id=connection.spiffe_id,
+        spiffe_id=connection.identity,
         method=method,
         path=scope["path"],
         generation=connection.generation,

@@ -37,32 +37,35 @@ class Verdicts:
     Args:
         policy: An authorizer, or a holder of one as `.current`.
 
+    Attributes:
+        remembered: The policy that was asked last, and what it allowed, by caller, method, path and
+            raw path.
+
     Raises:
         ConfigurationError: Neither.
     """
 
-    __slots__ = ("_allowed", "_holder")
+    __slots__ = ("_holder", "remembered")
 
     def __init__(self, policy: Any) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
             raise ConfigurationError(f"expected a policy, got {policy!r}")
         self._holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
-        self._allowed: tuple[Any, set[tuple[Any, ...]]] = (None, set())
+        self.remembered: tuple[Any, dict[tuple[Any, ...], Decision]] = (None, {})
 
     @property
     def current(self) -> Any:
         """The policy in force."""
         return self._holder.current
 
-    def has_allowed(
+    def allowed_before(
         self, connection: PeerConnection, method: str, path: str, raw_path: bytes | None
-    ) -> bool:
-        """Tell whether the policy in force has allowed an equal request before."""
-        policy, known = self._allowed
-        return (
-            self._holder.current is policy
-            and (connection.identity, method, path, raw_path) in known
-        )
+    ) -> Decision | None:
+        """Return how the policy in force allowed an equal request before, None if it has not."""
+        policy, known = self.remembered
+        if self._holder.current is not policy:
+            return None
+        return known.get((connection.identity, method, path, raw_path))
 
     def decide(
         self, connection: PeerConnection, method: str, scope: Any, host_count: int
@@ -75,17 +78,17 @@ class Verdicts:
         policy, details = self._holder.current, ScopeDetails(scope)
         decision: Decision = policy.decide(connection.spiffe_id, method, path, details)
         if decision.allowed and not details.is_touched and type(policy) is PolicySet:
-            self._remember((connection.identity, method, path, raw_path), policy)
+            self._remember((connection.identity, method, path, raw_path), policy, decision)
         return decision
 
-    def _remember(self, request: tuple[Any, ...], policy: PolicySet) -> None:
+    def _remember(self, request: tuple[Any, ...], policy: PolicySet, decision: Decision) -> None:
         if len(request[2]) > _MAX_PATH:
             return
-        last, known = self._allowed
+        last, known = self.remembered
         if policy is not last or len(known) >= REMEMBERED:
-            known = set()
-            self._allowed = (policy, known)
-        known.add(request)
+            known = {}
+            self.remembered = (policy, known)
+        known[request] = decision
 
 
 class _Fixed:

@@ -77,7 +77,7 @@ class TestRefusal:
                 raise SourceClosedError("the source was closed")
 
         connection = world.connection()
-        connection._source = Closed()
+        connection.source = Closed()
         assert "the source was closed" in connection.refusal()
 
 

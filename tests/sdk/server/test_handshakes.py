@@ -128,7 +128,7 @@ class TestSweeper:
         async def main():
             sweeper, found = Sweeper(world.source, 0.05), asyncio.Event()
             connection = world.connection()
-            connection._expires_at = 0.0
+            connection.expires_at = 0.0
             connection.end = lambda _: found.set()
             sweeper.add(connection)
             await asyncio.wait_for(found.wait(), 5)

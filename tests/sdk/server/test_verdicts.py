@@ -39,7 +39,7 @@ class Holder:
 
 
 def remembers(judge, connection, path="/orders/42", method="GET"):
-    return judge.has_allowed(connection, method, path, path.encode())
+    return judge.allowed_before(connection, method, path, path.encode()) is not None
 
 
 class TestRemembered:
@@ -53,7 +53,7 @@ class TestRemembered:
         assert not remembers(judge, world.connection(None))
         assert not remembers(judge, connection, method="POST")
         assert not remembers(judge, connection, path="/orders/43")
-        assert not judge.has_allowed(connection, "GET", "/orders/42", b"/orders/4%32")
+        assert judge.allowed_before(connection, "GET", "/orders/42", b"/orders/4%32") is None
 
     def test_denied(self, world):
         """A denied request is asked about again."""
@@ -93,7 +93,7 @@ class TestRemembered:
         judge, connection = Verdicts(policy_set(world)), world.connection()
         for number in range(100):
             judge.decide(connection, "GET", http_scope(path=f"/orders/{number}"), 1)
-        assert len(judge._allowed[1]) <= 10
+        assert len(judge.remembered[1]) <= 10
         assert remembers(judge, connection, "/orders/99")
 
     def test_long_paths(self, world):
