@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from grpc import ChannelConnectivity, aio
 
 from kubetls_sdk.client._grpc_aio_call import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from kubetls_sdk.client._grpc_channel import GRACE_SECONDS
+from kubetls_sdk.client._grpc_channel import CONNECTING_SECONDS, GRACE_SECONDS
 from kubetls_sdk.client._grpc_core import CoreChannel, Settings
 from kubetls_sdk.client._grpc_idle import LINGER_SECONDS
 from kubetls_sdk.exceptions import CredentialError
@@ -167,7 +167,8 @@ class AsyncChannel(aio.Channel):
         if self._refused is snapshot:
             return
         if following is not None:
-            if following.is_current(time.monotonic()):
+            now = time.monotonic()
+            if following.is_current(now) or now - following.made_at < CONNECTING_SECONDS:
                 return
             self._begin(following.close(None))
         try:

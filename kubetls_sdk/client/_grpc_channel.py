@@ -40,6 +40,9 @@ __all__ = ("GRACE_SECONDS", "Channel")
 GRACE_SECONDS = 5.0
 """How long what is running may go on after trust in its server may have ended."""
 
+CONNECTING_SECONDS = 1.0
+"""How long a generation has to connect before a newer one may take its turn."""
+
 _log = logging.getLogger(__name__)
 _idle: IdleChannels[ThreadedCore] = IdleChannels()
 
@@ -157,8 +160,9 @@ class Channel(grpc.Channel):
         if self._refused is snapshot:
             return
         if following is not None:
-            if following.is_current(time.monotonic()):
-                return
+            now = time.monotonic()
+            if following.is_current(now) or now - following.made_at < CONNECTING_SECONDS:
+                return  # a flood of generations waits for the one that is being connected
             following.drain()
         try:
             self._next = following = ThreadedCore(self._settings)

@@ -133,6 +133,7 @@ class CoreChannel:
         snapshot: The generation that it stands for.
         channel: Of gRPC.
         works: It has answered a call, and did not fail to connect since.
+        made_at: On the monotonic clock.
         renew_at: On the monotonic clock.
 
     Raises:
@@ -144,7 +145,8 @@ class CoreChannel:
         self.settings = settings
         self.snapshot: Snapshot = settings.source.snapshot
         self.works = False
-        self.renew_at = time.monotonic() + MAX_AGE_SECONDS
+        self.made_at = time.monotonic()
+        self.renew_at = self.made_at + MAX_AGE_SECONDS
         self._trust_domain = settings.requirement.trust_domain or self.snapshot.trust_domain
         material = Material(self.snapshot, self._trust_domain)
         registration = _Registration(settings, material)

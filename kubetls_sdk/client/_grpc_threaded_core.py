@@ -20,7 +20,7 @@ __all__ = ("ThreadedCore", "Watcher")
 
 Watcher = Callable[[grpc.ChannelConnectivity], None]
 
-_QUIET_SECONDS = 0.5  # gRPC's own thread looks at a channel that long after the last watcher left.
+_QUIET_SECONDS = 0.3  # gRPC's own thread looks at a channel that long after the last watcher left.
 
 
 class ThreadedCore(CoreChannel):
