@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kubetls_sdk.client._http11_request import SLICE_BYTES, check_length, encode_body
 from kubetls_sdk.client._http11_response import DISCONNECTED, ResponseError, ResponseReader
+from kubetls_sdk.exceptions import CredentialError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
+    from kubetls_sdk.source import Snapshot
     from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("Connection", "Key", "WriteTimeoutError")
@@ -57,6 +60,8 @@ class Connection(asyncio.Protocol):
         self.peer: VerifiedPeer | None = None
         self.idle_since = 0.0
         self.transport: Any = None
+        self._tls: Any = None
+        self._snapshot: Snapshot | None = None  # whose bundles trust the server
         self._expires_at = _NEVER
         self._loop = asyncio.get_running_loop()
         self._reader: ResponseReader | None = None
@@ -73,8 +78,9 @@ class Connection(asyncio.Protocol):
         """The TLS handshake is complete and the server is who it has to be."""
         self.transport = transport
         self.transport.set_write_buffer_limits(high=SLICE_BYTES)
-        peer = transport.get_extra_info("ssl_object").verified_peer
-        self.peer = peer
+        self._tls = transport.get_extra_info("ssl_object")
+        self._snapshot = self._tls.snapshot
+        self.peer = peer = self._tls.verified_peer
         self._expires_at = peer.expires_at.timestamp()
 
     def data_received(self, received: bytes) -> None:
@@ -88,7 +94,7 @@ class Connection(asyncio.Protocol):
         except ResponseError as err:
             self._error = err
             self.close()
-        if reader.buffered > _HIGH_WATER_BYTES:
+        if reader.buffered > _HIGH_WATER_BYTES and not reader.is_complete:
             self.transport.pause_reading()
         self._wake()
 
@@ -115,8 +121,10 @@ class Connection(asyncio.Protocol):
     # What the transport calls.
 
     def is_usable(self) -> bool:
-        """Tell whether another request may be sent: open, and the server's certificate valid."""
-        return not (self._is_lost or self.transport.is_closing() or time.time() >= self._expires_at)
+        """Tell whether another request may be sent: open, and the server still trusted."""
+        if self._is_lost or self.transport.is_closing() or time.time() >= self._expires_at:
+            return False
+        return self._is_trusted()
 
     def has_unread(self) -> bool:
         """Tell whether the socket has something to say, which on an idle connection is its end."""
@@ -197,11 +205,34 @@ class Connection(asyncio.Protocol):
         """The request was cut short: the server would take the next one for its rest."""
         self._expires_at = 0.0
 
+    def _is_trusted(self) -> bool:
+        """Whether the server's root is in the bundles in force: they may have changed meanwhile."""
+        try:
+            current = self._tls.context.source.snapshot
+        except CredentialError:  # a closed source trusts nobody
+            return False
+        peer = self.peer
+        if current is self._snapshot or peer is None:
+            return peer is not None
+        if current.bundles.anchor(peer.spiffe_id.trust_domain, peer.anchor_der) is None:
+            return False
+        self._snapshot = current
+        return True
+
+    def _has_said_goodbye(self) -> bool:
+        """Whether TLS was ended by the server, and not TCP by anybody on the way."""
+        try:
+            return not self._tls.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
+
     def _at_eof(self) -> Exception | None:
         if self._reader is None:
             return ResponseError(DISCONNECTED)
         try:
-            self._reader.feed_eof()
+            self._reader.feed_eof(is_authentic=self._has_said_goodbye())
         except ResponseError as err:
             return err
         return None

@@ -5,10 +5,11 @@ The parsing is llhttp's, through httptools; the only module that imports it.
 
 Rules:
     1. One reader a response. Bytes after its end are an error of the connection, not a response.
-    2. A response head is bounded. llhttp itself has no limit.
-    3. A body without a length ends with the connection; any other one that ends early is an error.
+    2. What is not body is bounded: the head, trailers, extensions of chunks. llhttp has no limit.
+    3. A body without a length ends with the goodbye of TLS; any other one that ends early, and one
+       that ends with TCP alone, is an error: somebody on the way can cut a connection.
 
-Spec: RFC 9112 §6.3, §8; RFC 9110 §15.2 (interim responses).
+Spec: RFC 9112 §6.3, §8, §9.8; RFC 9110 §15.2 (interim responses).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ __all__ = ("DISCONNECTED", "MAX_HEAD_BYTES", "ResponseError", "ResponseReader")
 
 MAX_HEAD_BYTES = 100 * 1024
 DISCONNECTED = "Server disconnected without sending a response."
-_INTERIM = range(100, 200)
+_FIRST_STATUS = 100
+_INTERIM = range(_FIRST_STATUS, 200)
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -44,8 +46,8 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_bytes_without_body",
         "_has_length",
-        "_head_bytes",
         "_is_head_only",
         "_parser",
         "_surplus",
@@ -62,7 +64,7 @@ class ResponseReader:
     def __init__(self, *, is_head_only: bool) -> None:
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._is_head_only = is_head_only
-        self._head_bytes = 0
+        self._bytes_without_body = 0
         self._has_length = False
         self._surplus = False
         self.status = 0
@@ -83,22 +85,30 @@ class ResponseReader:
         parser = self._parser
         if parser is None:
             raise ResponseError("expected no data after the response")
+        buffered = self.buffered
         try:
             parser.feed_data(received)
         except HttpParserUpgrade:
             raise ResponseError("expected no switch of protocols") from None
         except HttpParserError as err:
-            raise ResponseError(f"malformed response: {err}") from err
+            reason = err.__context__ or err  # what a method of ours raised, or the parser's own
+            raise ResponseError(f"malformed response: {reason}") from err
         if self.is_complete:
             self._parser = None  # ends the reference cycle between the two
             self.keeps_alive = self.keeps_alive and not self._surplus
-        elif not self.status:
-            self._head_bytes += len(received)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                raise ResponseError(f"expected a head of at most {MAX_HEAD_BYTES} bytes")
+        elif self.buffered == buffered:
+            self._bytes_without_body += len(received)
+            if self._bytes_without_body > MAX_HEAD_BYTES:
+                what = "trailers" if self.status else "a head"
+                raise ResponseError(f"expected {what} of at most {MAX_HEAD_BYTES} bytes")
+        else:
+            self._bytes_without_body = 0
 
-    def feed_eof(self) -> None:
+    def feed_eof(self, *, is_authentic: bool = True) -> None:
         """The server has closed the connection.
+
+        Args:
+            is_authentic: TLS told so (RFC 9112 §9.8).
 
         Raises:
             ResponseError: Before the response was complete.
@@ -108,7 +118,7 @@ class ResponseReader:
         self._parser = None
         if not self.status:
             raise ResponseError(DISCONNECTED)
-        if self._has_length:
+        if self._has_length or not is_authentic:
             raise ResponseError("the server closed the connection before the end of the body")
         self.is_complete = True
 
@@ -140,6 +150,8 @@ class ResponseReader:
         status = parser.get_status_code()
         if status in _INTERIM:
             return
+        if status < _FIRST_STATUS:
+            raise ResponseError(f"expected a status of 100 or more, got {status}")
         self.status = status
         self.version = b"HTTP/" + parser.get_http_version().encode()
         self._has_length = any(name.lower() in _LENGTHS for name, _ in self.headers)

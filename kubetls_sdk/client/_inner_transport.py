@@ -70,6 +70,10 @@ class LibraryTransport:
         for connection in self._idle():
             await connection.aclose()
 
+    def keep_none(self) -> None:
+        """Keep no connection for another request; does no I/O."""
+        self._transport._pool._max_keepalive_connections = 0  # noqa: SLF001 - it has no way to it
+
     def close(self) -> None:
         """Close everything."""
         self._transport.close()
@@ -128,6 +132,11 @@ class AsyncInnerTransport:
         """Close what is not in use; nothing may be starting."""
         for transport in self._made():
             await transport.aclose_idle()
+
+    def keep_none(self) -> None:
+        """Keep no connection for another request. Ours looks at each one by itself."""
+        if self._others is not None:
+            self._others.keep_none()
 
     async def aclose(self) -> None:
         """Close everything."""

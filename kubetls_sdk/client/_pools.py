@@ -10,6 +10,8 @@ Rules:
     3. Requests that have started finish where they started. A retired pool closes after the last.
     4. Idle connections of a retired pool close at once, but not while a request in it still looks
        for its connection: it may have been promised an idle one.
+    5. A request that still waits for a connection when a server's root is removed does not get one
+       to that server.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk._context import client_context
+from kubetls_sdk.exceptions import CredentialError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.expectation import ExpectedPeer
     from kubetls_sdk.source import Snapshot, Source
+    from kubetls_sdk.spiffe_id import TrustDomain
     from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("Pool", "Pools")
@@ -43,6 +47,7 @@ class Pool:
     """
 
     __slots__ = (
+        "_anchors",
         "_ends_at",
         "_last_peer",
         "answered",
@@ -60,18 +65,30 @@ class Pool:
         self.starting = 0
         self.streaming = 0
         self.answered: set[object] = set()
+        self._anchors: set[tuple[TrustDomain, bytes]] = set()
         self._last_peer: VerifiedPeer | None = None
         self._ends_at = float("inf")
 
     def note(self, peer: VerifiedPeer | None) -> None:
-        """Take into account when a server's certificate expires."""
+        """Take into account what a server's certificate rests on, and when it expires."""
         if peer is not self._last_peer and peer is not None:
             self._last_peer = peer
+            self._anchors.add((peer.spiffe_id.trust_domain, peer.anchor_der))
             self._ends_at = min(self._ends_at, peer.expires_at.timestamp())
 
     def is_usable(self, snapshot: Snapshot, loop: object) -> bool:
         """Tell whether a new request may start here."""
         return self.snapshot is snapshot and self.loop is loop and time.time() < self._ends_at
+
+    def keep_to(self, source: Source) -> None:
+        """Reuse no connection any more once the root of a server seen here was removed."""
+        try:
+            bundles = source.snapshot.bundles
+        except CredentialError:  # a closed source trusts nobody
+            self.transport.keep_none()
+            return
+        if any(bundles.anchor(*anchor) is None for anchor in self._anchors):
+            self.transport.keep_none()
 
 
 class Pools:
@@ -123,6 +140,8 @@ class Pools:
             pool.starting -= 1
             pool.streaming += is_open
             pool.note(peer)
+            if pool in self._retired:
+                pool.keep_to(self._source)
 
     def fail(self, pool: Pool) -> None:
         """The request ended without a response."""
@@ -176,3 +195,6 @@ class Pools:
         for key in set(self._contexts) - set(self._pools):
             del self._contexts[key]
         self._retired.update(self._pools.pop(key) for key in keys)
+        for pool in self._retired:
+            if pool.starting or pool.streaming:
+                pool.keep_to(self._source)

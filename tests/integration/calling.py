@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from kubetls_sdk.client import _inner_transport
@@ -47,6 +48,15 @@ class Flavour:
             finally:
                 client.close()
 
+    def start(self, client, *request):
+        """Start a request of an open client; calling what is returned waits for the response."""
+        if self.is_async:
+            return client.start(*request)
+        thread = ThreadPoolExecutor(1)
+        response = thread.submit(client.request, *request)
+        thread.shutdown(wait=False)
+        return response.result
+
     def make(self, **options):
         """Make a client and leave it unopened."""
         kind = self._clients.AsyncClient if self.is_async else self._clients.Client
@@ -68,6 +78,14 @@ class _Blocking:
 
     def request(self, method, url, **options):
         return self._runner.run(self.client.request(method, url, **options))
+
+    def start(self, method, url):
+        task = self._runner.get_loop().create_task(self.client.request(method, url))
+
+        async def response():
+            return await task
+
+        return lambda: self._runner.run(response())
 
     @contextmanager
     def stream(self, method, url):

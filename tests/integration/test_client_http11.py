@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import socket
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -21,6 +22,7 @@ from tests.waiting import until
 CA = DevelopmentCA("example.org")
 ORDERS = "spiffe://example.org/ns/shop/sa/orders"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 SOON = 0.1
 
 
@@ -272,8 +274,13 @@ class TestResponse:
         assert run(story) == "hello"
 
     def test_until_the_connection_ends(self, run, scripted):
-        """A body without a length ends with its connection."""
-        script = answering(b"HTTP/1.1 200 OK\r\n\r\n", b"ab", b"c", keep_open=False)
+        """A body without a length ends with the goodbye of TLS."""
+        answer = answering(b"HTTP/1.1 200 OK\r\n\r\n", b"ab", b"c", keep_open=False)
+
+        async def script(reader, writer):
+            await answer(reader, writer)
+            writer.close()
+            await writer.wait_closed()
 
         async def story(client):
             async with scripted(script) as url:
@@ -281,12 +288,44 @@ class TestResponse:
 
         assert run(story) == (b"abc", b"abc")
 
+    def test_cut_on_the_way(self, run, scripted, library):
+        """A body without a length that ends with TCP alone may have been cut by anybody: an error.
+
+        Spec: RFC 9112 §9.8.
+        """
+
+        async def script(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\npay 100")
+            await writer.drain()
+            tcp = writer.get_extra_info("socket").dup()
+            tcp.shutdown(socket.SHUT_WR)
+            tcp.close()
+            await reader.read()
+
+        async def story(client):
+            async with scripted(script) as url:
+                with pytest.raises(library.RemoteProtocolError):
+                    await client.get(url)
+
+        run(story)
+
     @pytest.mark.parametrize(
         ("answer", "keep_open"),
         [
             pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", False, id="short"),
             pytest.param(b"NOT HTTP\r\n\r\n", True, id="garbage"),
             pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 300_000, True, id="endless-head"),
+            pytest.param(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 9000, True, id="endless-hints"),
+            pytest.param(CHUNKED + b"0\r\nX: " + b"a" * 900_000, True, id="endless-trailer"),
+            pytest.param(CHUNKED + b"0\r\n" + b"X: y\r\n" * 99_000, True, id="endless-trailers"),
+            pytest.param(CHUNKED + b"2;x=" + b"a" * 900_000, True, id="endless-extension"),
+            pytest.param(b"HTTP/1.1 000 No\r\nContent-Length: 2\r\n\r\nno" + OK, True, id="000"),
+            pytest.param(b"HTTP/1.1 101 Ok\r\n\r\n" + OK, True, id="unasked-switch"),
+            pytest.param(
+                OK.replace(b"\r\n\r\n", b"\r\nContent-Length: 4\r\n\r\n"), True, id="lengths"
+            ),
+            pytest.param(CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n0\r\n\r\n", True, id="both"),
         ],
     )
     def test_broken(self, run, scripted, library, answer, keep_open):

@@ -126,6 +126,29 @@ class TestTrustThatEnds:
             assert isinstance(caught.value.__cause__, PeerVerificationError)
             assert len(origin.requests) == 1
 
+    def test_removed_root_while_a_request_waits(self, flavour):
+        """A request that waited for a connection is not sent to a server that lost its root."""
+        partner = DevelopmentCA("partner.example")
+        server = partner.issue("/ns/shop/sa/orders")
+        source = StaticSource(CA.issue(WEB), TrustBundleSet([CA.bundle, partner.bundle]))
+        one = flavour.library.Limits(max_connections=1)
+        with (
+            Origin.running(stock_server_context(server)) as origin,
+            flavour.client(server=server.spiffe_id, source=source, limits=one) as client,
+        ):
+            first = flavour.start(client, "GET", f"{origin.url}/stream")
+            until(lambda: (getattr(client, "tick", int)(), origin.requests)[1])
+            second = flavour.start(client, "POST", f"{origin.url}/secret")
+            (pool,) = getattr(client, "client", client)._transport._pools._pools.values()
+            until(lambda: (getattr(client, "tick", int)(), pool.starting == 1)[1])
+            source.replace(bundles=TrustBundleSet([CA.bundle]))
+            getattr(client, "tick", int)()
+            origin.gate.set()
+            assert first().status_code == 200
+            with pytest.raises(flavour.library.ConnectError):
+                second()
+            assert [request.path for request in origin.requests] == ["/stream"]
+
     def test_server_certificate_expires(self, flavour, source, monkeypatch):
         """A kept-alive connection to a server whose certificate has expired is not used again."""
         short = stock_server_context(CA.issue("/ns/shop/sa/orders", ttl=timedelta(minutes=5)))

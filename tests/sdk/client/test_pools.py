@@ -8,8 +8,10 @@ import time
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk import SourceClosedError
+from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.client._pools import Pools
 from kubetls_sdk.expectation import ServiceName
 from kubetls_sdk.testing import DevelopmentCA
@@ -17,6 +19,18 @@ from kubetls_sdk.verification import VerifiedPeer
 
 CA = DevelopmentCA("example.org")
 A, B = ServiceName("a"), ServiceName("b")
+ANCHOR = CA.authority.public_bytes(Encoding.DER)
+
+
+class Transport:
+    """Remembers what it is told."""
+
+    def __init__(self, context):
+        self.context = context
+        self.keeps = True
+
+    def keep_none(self):
+        self.keeps = False
 
 
 @pytest.fixture
@@ -26,7 +40,7 @@ def source(kubetls_source):
 
 @pytest.fixture
 def pools(source):
-    return Pools(source, lambda context: ("transport", context))
+    return Pools(source, Transport)
 
 
 def rotate(source):
@@ -35,7 +49,7 @@ def rotate(source):
 
 def peer(**ttl):
     svid = CA.issue(ttl=timedelta(**ttl))
-    return VerifiedPeer(svid.spiffe_id, svid.leaf, b"", svid.not_after)
+    return VerifiedPeer(svid.spiffe_id, svid.leaf, ANCHOR, svid.not_after)
 
 
 class TestStart:
@@ -47,7 +61,7 @@ class TestStart:
         """Another expected identity has another pool, with a context that expects it."""
         first, second = pools.start(A), pools.start(B)
         assert first is not second
-        assert [pool.transport[1].expect for pool in (first, second)] == [A, B]
+        assert [pool.transport.context.expect for pool in (first, second)] == [A, B]
 
     def test_new_generation(self, pools, source):
         """The first request after a rotation gets a new pool with the same context."""
@@ -55,7 +69,7 @@ class TestStart:
         rotate(source)
         new = pools.start(A)
         assert new is not old
-        assert new.transport[1] is old.transport[1]
+        assert new.transport.context is old.transport.context
         assert new.snapshot is source.snapshot
 
     def test_another_event_loop(self, pools):
@@ -83,6 +97,58 @@ class TestStart:
         monkeypatch.setattr(type(source), "snapshot", property(closed))
         with pytest.raises(SourceClosedError):
             pools.start(A)
+
+
+class TestRemovedRoot:
+    """What a request may get that still waits for a connection in a retired pool."""
+
+    @pytest.fixture
+    def pool(self, pools):
+        pool = pools.start(A)
+        pools.start(A)
+        return pool
+
+    def test_rotation_alone(self, pools, pool, source):
+        """Connections are kept for it while the server's root is trusted."""
+        pools.answer(pool, peer(hours=1))
+        rotate(source)
+        pools.retire_older()
+        assert pool.transport.keeps
+
+    def test_answered_before(self, pools, pool, source):
+        """Once the root of a server that has answered is gone, none is kept."""
+        pools.answer(pool, peer(hours=1))
+        source.replace(bundles=TrustBundleSet([]))
+        pools.retire_older()
+        assert not pool.transport.keeps
+
+    def test_answered_after(self, pools, pool, source):
+        """Likewise when the server answers only after that."""
+        source.replace(bundles=TrustBundleSet([]))
+        pools.retire_older()
+        pools.answer(pool, peer(hours=1))
+        assert not pool.transport.keeps
+
+    def test_in_a_later_generation(self, pools, pool, source):
+        """A pool that was retired before is judged again."""
+        pools.answer(pool, peer(hours=1))
+        rotate(source)
+        pools.retire_older()
+        source.replace(bundles=TrustBundleSet([]))
+        pools.retire_older()
+        assert not pool.transport.keeps
+
+    def test_closed_source(self, pools, pool, source, monkeypatch):
+        """A source that is closed trusts nobody."""
+
+        def closed(_):
+            raise SourceClosedError("closed")
+
+        rotate(source)
+        pools.retire_older()
+        monkeypatch.setattr(type(source), "snapshot", property(closed))
+        pools.answer(pool, peer(hours=1))
+        assert not pool.transport.keeps
 
 
 class TestTakeIdle:
