@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ("InnerContext",)
 
 _VERIFY_X509_PARTIAL_CHAIN = 0x80000
+# SSL_OP_NO_TX_ and NO_RX_CERTIFICATE_COMPRESSION (RFC 8879), which OpenSSL has since 3.2: strangers
+# get no decompressor to play with, and a refusal can read the certificate that it refuses.
+_HAS_COMPRESSION = ssl.OPENSSL_VERSION_INFO >= (3, 2) and os.name == "posix"  # options of 64 bits
+_PLAIN_CERTIFICATES = 3 << 32 if _HAS_COMPRESSION else 0
 _REMEMBERED = 256
 _HANDSHAKE, _CERTIFICATE, _TLS13 = 22, 11, 0x0304
 # The property of the C type: the one in `ssl` wraps each call in enums, at each record.
@@ -80,7 +84,7 @@ class InnerContext(ssl.SSLContext):
         context.minimum_version = (
             ssl.TLSVersion.TLSv1_2 if reloading.allow_tls12 else ssl.TLSVersion.TLSv1_3
         )
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | _PLAIN_CERTIFICATES
         if reloading.server_side:
             context.num_tickets = 0
             context.options |= ssl.OP_NO_TICKET

@@ -143,7 +143,7 @@ class Gate(asyncio.Protocol):
             self._finish(end.value)
         except Exception as err:  # noqa: BLE001 - every way in which a handshake can fail
             self._fail(err)
-            pass
+            _forget_frames(err)
             self._end()
 
     def _finish(self, transport: asyncio.Transport | None) -> None:
