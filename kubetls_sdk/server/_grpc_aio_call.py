@@ -64,11 +64,12 @@ class AsyncCalls:
         return make(serve, None, handler.response_serializer)
 
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, deserializer = behavior_of(handler), handler.request_deserializer
+        behavior, admit = behavior_of(handler), self._gate.door(method)
+        deserializer = handler.request_deserializer
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                admission = self._gate.admit(context, method)
+                admission = admit(context)
                 raw = await context.read()
                 if raw is aio.EOF:
                     raise missing_message(method)
@@ -83,11 +84,11 @@ class AsyncCalls:
         return serve
 
     def _collecting(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior = behavior_of(handler)
+        behavior, admit = behavior_of(handler), self._gate.door(method)
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                admission = self._gate.admit(context, method)
+                admission = admit(context)
                 call = _CallContext(context, admission, handler.request_deserializer)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
                     response = await behavior(call.messages(), call)
@@ -100,12 +101,12 @@ class AsyncCalls:
         return serve
 
     def _streaming(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior = behavior_of(handler)
+        behavior, admit = behavior_of(handler), self._gate.door(method)
         answer = _write_all if inspect.isasyncgenfunction(behavior) else _await
 
         async def serve(_: Any, context: Any) -> None:
             try:
-                admission = self._gate.admit(context, method)
+                admission = admit(context)
                 call = _CallContext(context, admission, handler.request_deserializer)
                 argument = await _argument(handler, call, method)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
@@ -117,9 +118,11 @@ class AsyncCalls:
         return serve
 
     def _unknown(self, method: str) -> Callable[..., Any]:
+        admit = self._gate.door(method)
+
         async def serve(_: Any, context: Any) -> None:
             try:
-                self._gate.admit(context, method)
+                admit(context)
                 raise unknown_method()
             except RefusedCallError as refused:
                 await context.abort(refused.code, refused.details)

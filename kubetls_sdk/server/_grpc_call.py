@@ -70,14 +70,30 @@ class ThreadedCalls:
         return make(serve, None, handler.response_serializer)
 
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior = behavior_of(handler)
+        if handler.request_streaming:
+            return self._collecting(handler, method)
+        behavior, admit = behavior_of(handler), self._gate.door(method)
+
+        def serve(requests: Iterator[bytes], context: Any) -> Any:
+            try:
+                admission = admit(context)
+                argument = _argument(handler, requests, admission)
+                response = behavior(argument, _with_caller(context, admission))
+                admission.check()
+            except RefusedCallError as refused:
+                return context.abort(refused.code, refused.details)
+            return response
+
+        return serve
+
+    def _collecting(self, handler: Any, method: str) -> Callable[..., Any]:
+        behavior, admit = behavior_of(handler), self._gate.door(method)
 
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             with _answering(context):
-                admission = self._gate.admit(context, method)
+                admission = admit(context)
                 argument = _argument(handler, requests, admission)
-                watch = self._watch if handler.request_streaming else None
-                with watched(watch, _ThreadedStream(admission, context)):
+                with watched(self._watch, _ThreadedStream(admission, context)):
                     response = behavior(argument, _with_caller(context, admission))
                 admission.check()
                 return response
@@ -85,12 +101,12 @@ class ThreadedCalls:
         return serve
 
     def _streaming(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior = behavior_of(handler)
+        behavior, admit = behavior_of(handler), self._gate.door(method)
 
         # A generator, since an asyncio server calls this in its event loop and iterates elsewhere.
         def serve(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
             with _answering(context):
-                admission = self._gate.admit(context, method)
+                admission = admit(context)
                 argument = _argument(handler, requests, admission)
                 with watched(self._watch, _ThreadedStream(admission, context)):
                     for response in behavior(argument, _with_caller(context, admission)):
@@ -101,11 +117,11 @@ class ThreadedCalls:
 
     def _calling_back(self, handler: Any, method: str) -> Callable[..., Any]:
         """Serve gRPC's experimental kind of method, which returns before it has answered."""
-        behavior = behavior_of(handler)
+        behavior, admit = behavior_of(handler), self._gate.door(method)
 
         def serve(requests: Iterator[bytes], context: Any, send: Callable[[Any], None]) -> None:
             with _answering(context):
-                admission = self._gate.admit(context, method)
+                admission = admit(context)
                 argument = _argument(handler, requests, admission)
                 stream = _ThreadedStream(admission, context)
                 self._watch.add(stream)
@@ -116,10 +132,12 @@ class ThreadedCalls:
         return serve
 
     def _unknown(self, method: str) -> Callable[..., Any]:
+        admit = self._gate.door(method)
+
         def serve(requests: Iterator[bytes], context: Any) -> None:
             del requests
             with _answering(context):
-                self._gate.admit(context, method)
+                admit(context)
                 raise unknown_method()
 
         return serve
@@ -182,7 +200,7 @@ def _argument(handler: Any, requests: Iterator[bytes], admission: Admission) -> 
 
 def _with_caller(context: Any, admission: Admission) -> Any:
     try:
-        setattr(context, CALLER, admission.verdict.caller)
+        context.kubetls_caller = admission.verdict.caller
     except AttributeError:
         return _ContextWithCaller(context, admission.verdict.caller)
     return context
@@ -197,11 +215,8 @@ def _answering(context: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched(watch: StreamWatch | None, stream: Any) -> Iterator[None]:
-    """Let a stream be looked after while it runs; None for a call that is no stream."""
-    if watch is None:
-        yield
-        return
+def watched(watch: StreamWatch, stream: Any) -> Iterator[None]:
+    """Let a stream be looked after while it runs."""
     watch.add(stream)
     try:
         yield

@@ -24,7 +24,7 @@ from kubetls_sdk.server.record import is_recorded
 from kubetls_sdk.server.refusal_log import log_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cryptography.x509 import Certificate
 
@@ -68,7 +68,7 @@ class Admission:
         ended: Why the call may not go on, set when that is found out.
     """
 
-    __slots__ = ("__weakref__", "_gate", "_presented", "address", "ended", "method", "verdict")
+    __slots__ = ("_gate", "_presented", "address", "ended", "method", "verdict")
 
     def __init__(
         self, gate: Gate, presented: Presented, verdict: PeerVerdict, method: str, address: str
@@ -131,31 +131,35 @@ class Gate:
             if is_canonical(method) is None:
                 raise ConfigurationError(f"expected '/package.Service/Method', got {method!r}")
 
-    def admit(self, context: Any, method: str) -> Admission:
-        """Let a call through.
+    def door(self, method: str) -> Callable[[Any], Admission]:
+        """Make the function that admits calls of one method, given their servicer contexts.
+
+        It raises `RefusedCallError` for who may not call; that is logged already.
 
         Args:
-            context: The servicer context; nothing was read from the call yet.
             method: The path as it was sent.
-
-        Raises:
-            RefusedCallError: Not this one; it was logged.
         """
-        presented = presented_by(context.auth_context())
-        try:
-            verdict = self._verdicts.about(presented)
-        except CredentialError as err:
-            reason = f"our own credentials are not available: {err}"
-            raise _refused(context, method, reason, grpc.StatusCode.UNAUTHENTICATED) from err
-        if verdict.reason is not None:
-            code = grpc.StatusCode.UNAUTHENTICATED
-            raise _refused(context, method, verdict.reason, code, verdict)
-        if is_canonical(method) is None:
-            code = grpc.StatusCode.PERMISSION_DENIED
-            raise _refused(context, method, "the path is not canonical", code, verdict)
-        if method not in self._open:
-            self._authorize(context, method, verdict)
-        return Admission(self, presented, verdict, method, context.peer())
+        about = self._verdicts.about
+        is_fit, is_open = is_canonical(method) is not None, method in self._open
+
+        def admit(context: Any) -> Admission:
+            presented = presented_by(context.auth_context())
+            try:
+                verdict = about(presented)
+            except CredentialError as err:
+                reason = f"our own credentials are not available: {err}"
+                raise _refused(context, method, reason, grpc.StatusCode.UNAUTHENTICATED) from err
+            if verdict.reason is not None:
+                code = grpc.StatusCode.UNAUTHENTICATED
+                raise _refused(context, method, verdict.reason, code, verdict)
+            if not is_fit:
+                code = grpc.StatusCode.PERMISSION_DENIED
+                raise _refused(context, method, "the path is not canonical", code, verdict)
+            if not is_open:
+                self._authorize(context, method, verdict)
+            return Admission(self, presented, verdict, method, context.peer())
+
+        return admit
 
     def reason_against(self, presented: Presented) -> str | None:
         """Say why a peer is refused now, or None."""

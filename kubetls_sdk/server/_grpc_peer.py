@@ -126,9 +126,5 @@ class PeerVerdicts:
 
 def presented_by(auth_context: Mapping[str, Sequence[bytes]]) -> Presented:
     """Read gRPC's auth context."""
-    return _first(auth_context, "x509_pem_cert"), _first(auth_context, "x509_pem_cert_chain")
-
-
-def _first(auth_context: Mapping[str, Sequence[bytes]], key: str) -> bytes:
-    values = auth_context.get(key)
-    return values[0] if values else b""
+    leaf, rest = auth_context.get("x509_pem_cert"), auth_context.get("x509_pem_cert_chain")
+    return leaf[0] if leaf else b"", rest[0] if rest else b""

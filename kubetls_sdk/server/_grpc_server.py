@@ -16,12 +16,14 @@ from grpc import aio
 
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server._grpc_credentials import port_credentials
+from kubetls_sdk.server._grpc_interceptor import GuardedHandlers
 from kubetls_sdk.server.policy_choice import PolicyChoice
 from kubetls_sdk.volume_source import VolumeSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kubetls_sdk.server._grpc_interceptor import AsyncAuthInterceptor, AuthInterceptor
     from kubetls_sdk.source import Source
 
 __all__ = ("AsyncServer", "Opened", "Server")
@@ -56,24 +58,49 @@ class Opened:
             self._volume.close()
 
 
-class Server(grpc.Server):
-    """A `grpc.Server` whose ports are mutual TLS; made by `kubetls_sdk.server.grpc.server`."""
+class _Guarding:
+    """Registers handlers, guarded.
 
-    def __init__(self, inner: grpc.Server, opened: Opened) -> None:
+    Args:
+        inner: A server of gRPC.
+        opened: Source and policy.
+        guard: Guards handlers where they are registered; None when it is an interceptor of the
+            inner server, in front of others.
+    """
+
+    def __init__(
+        self, inner: Any, opened: Opened, guard: AuthInterceptor | AsyncAuthInterceptor | None
+    ) -> None:
         self._inner = inner
         self._opened = opened
+        self._guard = guard
 
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
     ) -> None:
-        """As of `grpc.Server`."""
-        self._inner.add_generic_rpc_handlers(generic_rpc_handlers)
+        """As of gRPC."""
+        handlers = tuple(generic_rpc_handlers)
+        if self._guard is not None:
+            handlers = tuple(GuardedHandlers(self._guard, each) for each in handlers)
+        self._inner.add_generic_rpc_handlers(handlers)
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        """As of `grpc.Server`."""
-        self._inner.add_registered_method_handlers(service_name, dict(method_handlers))
+        """As of gRPC."""
+        handlers = dict(method_handlers)
+        if self._guard is not None:
+            for name, handler in method_handlers.items():
+                handlers[name] = self._guard.wrap(handler, f"/{service_name}/{name}")
+        self._inner.add_registered_method_handlers(service_name, handlers)
+
+    def _guard_the_rest(self) -> None:
+        if self._guard is not None:
+            self._inner.add_generic_rpc_handlers((GuardedHandlers(self._guard),))
+
+
+class Server(_Guarding, grpc.Server):
+    """A `grpc.Server` whose ports are mutual TLS; made by `kubetls_sdk.server.grpc.server`."""
 
     def add_secure_port(
         self, address: str, server_credentials: grpc.ServerCredentials | None = None
@@ -92,7 +119,8 @@ class Server(grpc.Server):
             SvidError: gRPC cannot use our SVID.
         """
         _require_ours(server_credentials)
-        return self._inner.add_secure_port(address, port_credentials(self._opened.source))
+        port: int = self._inner.add_secure_port(address, port_credentials(self._opened.source))
+        return port
 
     def add_insecure_port(self, address: str) -> NoReturn:
         """Not possible.
@@ -104,6 +132,7 @@ class Server(grpc.Server):
 
     def start(self) -> None:
         """As of `grpc.Server`."""
+        self._guard_the_rest()
         self._inner.start()
 
     def stop(self, grace: float | None) -> threading.Event:
@@ -121,24 +150,8 @@ class Server(grpc.Server):
         self._opened.close()
 
 
-class AsyncServer(aio.Server):
+class AsyncServer(_Guarding, aio.Server):
     """A `grpc.aio.Server` whose ports are mutual TLS; made by `aio_server`."""
-
-    def __init__(self, inner: aio.Server, opened: Opened) -> None:
-        self._inner = inner
-        self._opened = opened
-
-    def add_generic_rpc_handlers(
-        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
-    ) -> None:
-        """As of `grpc.aio.Server`."""
-        self._inner.add_generic_rpc_handlers(generic_rpc_handlers)
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
-    ) -> None:
-        """As of `grpc.aio.Server`."""
-        self._inner.add_registered_method_handlers(service_name, dict(method_handlers))
 
     def add_secure_port(
         self, address: str, server_credentials: grpc.ServerCredentials | None = None
@@ -158,6 +171,7 @@ class AsyncServer(aio.Server):
 
     async def start(self) -> None:
         """As of `grpc.aio.Server`."""
+        self._guard_the_rest()
         await self._inner.start()
 
     async def stop(self, grace: float | None) -> None:

@@ -90,6 +90,7 @@ def server(
     stream_recheck: float = STREAM_RECHECK_SECONDS,
     interceptors: Sequence[grpc.ServerInterceptor] = (),
     options: Iterable[tuple[str, Any]] = (),
+    handlers: Iterable[grpc.GenericRpcHandler] = (),
     **settings: Any,
 ) -> Server:
     """Make a threaded server.
@@ -104,7 +105,8 @@ def server(
         stream_recheck: See `AuthInterceptor`.
         interceptors: Yours; they run inside of ours.
         options: Of gRPC; they override our ages of a connection.
-        settings: As of `grpc.server`: `handlers`, `maximum_concurrent_rpcs`, `compression`.
+        handlers: As of `grpc.server`.
+        settings: As of `grpc.server`: `maximum_concurrent_rpcs`, `compression`.
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -122,14 +124,16 @@ def server(
         )
         inner = grpc.server(
             thread_pool if thread_pool is not None else ThreadPoolExecutor(),
-            interceptors=[ours, *interceptors],
+            interceptors=[ours, *interceptors] if interceptors else None,
             options=_with_defaults(options),
             **settings,
         )
+        made = Server(inner, opened, None if interceptors else ours)
+        made.add_generic_rpc_handlers(handlers)
     except Exception:
         opened.close()
         raise
-    return Server(inner, opened)
+    return made
 
 
 def aio_server(
@@ -141,11 +145,12 @@ def aio_server(
     stream_recheck: float = STREAM_RECHECK_SECONDS,
     interceptors: Sequence[aio.ServerInterceptor] = (),
     options: Iterable[tuple[str, Any]] = (),
+    handlers: Iterable[grpc.GenericRpcHandler] = (),
     **settings: Any,
 ) -> AsyncServer:
     """Make an asyncio server; arguments and errors are those of `server`.
 
-    Further settings are those of `grpc.aio.server`: `migration_thread_pool`, `handlers`,
+    Further settings are those of `grpc.aio.server`: `migration_thread_pool`,
     `maximum_concurrent_rpcs`, `compression`.
     """
     opened = Opened(source, policy)
@@ -158,12 +163,16 @@ def aio_server(
             stream_recheck=stream_recheck,
         )
         inner = aio.server(
-            interceptors=(ours, *interceptors), options=_with_defaults(options), **settings
+            interceptors=(ours, *interceptors) if interceptors else None,
+            options=_with_defaults(options),
+            **settings,
         )
+        made = AsyncServer(inner, opened, None if interceptors else ours)
+        made.add_generic_rpc_handlers(handlers)
     except Exception:
         opened.close()
         raise
-    return AsyncServer(inner, opened)
+    return made
 
 
 def caller(context: Any) -> Caller:
