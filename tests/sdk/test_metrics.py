@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import timeit
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -122,17 +121,6 @@ class TestEnable:
         metrics.increment("anything", x="y")
         metrics.set_gauge("anything", 1)
         metrics.observe("anything", 1)
-
-    def test_disabled_calls_cost_one_check(self):
-        """A disabled call stays far below a microsecond."""
-        best = min(
-            timeit.repeat(
-                lambda: metrics.increment(metrics.REQUESTS, decision="allowed", rule="a"),
-                number=1000,
-                repeat=20,
-            )
-        )
-        assert best / 1000 < 1e-6
 
     def test_twice_with_the_same_registry(self, registry):
         """A second call changes nothing."""

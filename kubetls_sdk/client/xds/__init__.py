@@ -7,3 +7,5 @@ this process can use.
 """
 
 from __future__ import annotations
+
+__all__: tuple[str, ...] = ()

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every test: none leaves the metrics or the audit log of the process enabled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kubetls_sdk import audit, metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _recording_ends() -> Iterator[None]:
+    """Disable what a test enabled, so that the next one starts as a new process does."""
+    yield
+    if metrics.is_enabled():
+        metrics.disable()
+    if audit.is_enabled():
+        audit.disable()
