@@ -146,7 +146,7 @@ def check_signature(child: x509.Certificate, issuer: x509.Certificate) -> None:
         raise SignatureMismatchError(
             f"{describe(child)} is not signed by {describe(issuer)}"
         ) from err
-    except (*MALFORMED, TypeError) as err:
+    except MALFORMED as err:
         raise PathError(f"{describe(child)} has an unusable signature: {err}") from err
 
 

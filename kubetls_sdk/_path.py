@@ -72,9 +72,12 @@ def find_path(
 
     Raises:
         PathError: There is no valid path; the message says which certificate fails and why.
+        TypeError: `now` is naive.
 
     Spec: RFC 5280 §6.1.
     """
+    if now.tzinfo is None:
+        raise TypeError("expected an aware time")
     if not authorities:
         raise PathError("the trust bundle is empty: it trusts nobody")
     check_certificate(leaf, now=now)

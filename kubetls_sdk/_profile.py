@@ -31,6 +31,7 @@ __all__ = (
 )
 
 MALFORMED = (
+    TypeError,  # a subject with an attribute of an impossible type
     ValueError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,

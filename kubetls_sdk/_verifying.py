@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cryptography import x509
 
-from kubetls_sdk._profile import claimed_spiffe_id
+from kubetls_sdk._profile import MALFORMED, claimed_spiffe_id
 from kubetls_sdk.exceptions import ConfigurationError, PeerError, PeerVerificationError
 from kubetls_sdk.expectation import require
 from kubetls_sdk.verification import recheck, verify_handshake_chain
@@ -87,7 +87,7 @@ class _Verifying:
             return None
         try:
             return claimed_spiffe_id(x509.load_der_x509_certificate(self.presented_leaf))
-        except ValueError:
+        except MALFORMED:
             return None
 
     @contextmanager

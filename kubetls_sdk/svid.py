@@ -196,7 +196,7 @@ def _check_chain(chain: Sequence[x509.Certificate]) -> None:
                     f"expected certificate {number} to be an intermediate CA, got a leaf"
                 )
             child.verify_directly_issued_by(issuer)
-        except (*MALFORMED, TypeError, InvalidSignature) as err:
+        except (*MALFORMED, InvalidSignature) as err:
             raise SvidError(
                 f"expected leaf-first order, but certificate {number} did not sign the one before"
             ) from err

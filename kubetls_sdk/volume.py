@@ -49,7 +49,7 @@ from kubetls_sdk._layout import (
     own_bundle_name,
     recognise,
 )
-from kubetls_sdk._profile import claimed_spiffe_id
+from kubetls_sdk._profile import MALFORMED, claimed_spiffe_id
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import (
     BundleError,
@@ -336,7 +336,7 @@ def _leaf_domain(content: VolumeContent, svid: X509Svid | CredentialError) -> Tr
     try:
         ders = [block.der for block in _pem.blocks(text) if block.label == "CERTIFICATE"]
         claimed = claimed_spiffe_id(x509.load_der_x509_certificate(ders[0])) if ders else None
-    except ValueError:
+    except MALFORMED:
         return None
     return claimed.trust_domain if claimed else None
 

@@ -111,7 +111,7 @@ class VolumeSource:
         self._reloading = threading.RLock()
         self._thread: threading.Thread | None = None
         self._last = LastGood()
-        self._read: tuple[bytes, Volume] | None = None
+        self._read: tuple[bytes, Volume | VolumeError] | None = None
         self._changed_at: datetime | None = None
         self._snapshot: Snapshot | None = None
         self._why_none: CredentialError = NotReadyError("expected a started source: use 'with'")
@@ -278,13 +278,17 @@ class VolumeSource:
             self._read = (fingerprint, self._parse(content))
         return self._read[1]
 
-    def _parse(self, content: VolumeContent) -> Volume:
+    def _parse(self, content: VolumeContent) -> Volume | VolumeError:
         svid = self._last.svid
-        return parse_volume(
-            content,
-            trust_domain=self._trust_domain,
-            last_trust_domain=svid.spiffe_id.trust_domain if svid else None,
-        )
+        try:
+            return parse_volume(
+                content,
+                trust_domain=self._trust_domain,
+                last_trust_domain=svid.spiffe_id.trust_domain if svid else None,
+            )
+        except Exception as err:  # noqa: BLE001 - trust that cannot be read ages, whatever the reason
+            _log.exception("parsing %s failed", content.directory)
+            return VolumeError(f"cannot be parsed: {type(err).__name__}", path=content.directory)
 
     def _take(self, last: LastGood, read: Volume | VolumeError, now: datetime) -> None:
         """Put a state in force, then report it, then tell the subscribers."""

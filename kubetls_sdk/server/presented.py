@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from kubetls_sdk._profile import MALFORMED
 from kubetls_sdk.exceptions import CredentialError, PeerVerificationError
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection
 from kubetls_sdk.server.refusal import Refusal
@@ -101,7 +102,7 @@ def _verify(chain: tuple[str, ...], source: Source) -> VerifiedPeer:
         raise PeerVerificationError(f"expected at most {MAX_CHAIN} certificates, got {len(chain)}")
     try:
         certificates = [x509.load_pem_x509_certificate(pem.encode("ascii")) for pem in chain]
-    except (ValueError, AttributeError) as err:
+    except (*MALFORMED, AttributeError) as err:
         raise PeerVerificationError("expected a chain of PEM certificates") from err
     return verify_svid(certificates, bundles=source.snapshot.bundles, now=datetime.now(UTC))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import logging
 import os
@@ -14,6 +15,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from prometheus_client import CollectorRegistry
 
@@ -28,6 +30,7 @@ from kubetls_sdk import (
 from kubetls_sdk.testing import LAYOUTS, DevelopmentCA, KubeletVolume, volume_files
 from kubetls_sdk.volume import VolumeFiles
 from kubetls_sdk.volume_source import VolumeSource
+from tests.chains import resign
 from tests.waiting import until
 
 CA = DevelopmentCA("example.org")
@@ -410,6 +413,29 @@ class TestFailures:
         snapshot = quiet.reload()
         assert (snapshot.svid, set(snapshot.bundles)) == (svid, {OWN})
         assert quiet.status.last_error
+
+    def test_leaf_that_no_parser_takes(self, quiet, volume):
+        """Not even its trust domain can be read: a bundle that was emptied beside it still is."""
+        volume.write_svid(CA.issue(), [CA.bundle], "kubernetes-tls")
+        quiet.reload()
+        leaf = CA.issue().leaf
+        v5 = leaf.tbs_certificate_bytes.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\4")
+        body = base64.encodebytes(resign(leaf, v5, CA.root.private_key, hashes.SHA256()))
+        pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+        volume.write(volume.read() | {"tls.crt": pem, "ca.crt": b""})
+        assert len(quiet.reload().bundles[OWN]) == 0
+
+    def test_bug_in_parsing(self, quiet, volume, clock, monkeypatch):
+        """Trust ages as if the volume could not be read: no bug of ours keeps a root for ever."""
+
+        def parse(*_args, **_options):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(volume_source, "parse_volume", parse)
+        volume.write_svid(CA.issue(), [])
+        assert len(quiet.reload().bundles[OWN]) == 1
+        clock.now += HOUR
+        assert len(quiet.reload().bundles[OWN]) == 0
 
     def test_svid_of_another_trust_domain(self, volume):
         """With a stated trust domain a foreign volume changes neither identity nor trust."""
