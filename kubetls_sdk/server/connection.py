@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime
-from sys import intern
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk import metrics
+from kubetls_sdk._profile import MALFORMED
 from kubetls_sdk.exceptions import CredentialError, PeerVerificationError
 from kubetls_sdk.server.caller import Caller
 from kubetls_sdk.server.refusal_log import log_refusal
@@ -27,6 +27,8 @@ from kubetls_sdk.verification import recheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cryptography import x509
 
     from kubetls_sdk.source import Snapshot, Source
     from kubetls_sdk.verification import VerifiedPeer
@@ -39,6 +41,8 @@ EXTENSION = "kubetls"
 _ENCODING_PEM = 1
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _FOREVER = float("inf")
+_MAX_SHARED = 1024
+_MAX_SHARED_LENGTH = 8192
 
 
 class PeerConnection:
@@ -90,7 +94,7 @@ class PeerConnection:
         self.peer = peer
         self.caller = Caller.of(peer)
         self.spiffe_id = self.caller.spiffe_id
-        self.identity = None if peer is None else intern(str(peer.spiffe_id))
+        self.identity = None if peer is None else _shared(str(peer.spiffe_id))
         self.address = address
         self.end: Callable[[bool], None] | None = None
         self.websockets: set[Callable[[str], None]] = set()
@@ -150,13 +154,14 @@ def with_connection(
     No coroutine of ours lies between server and application: the application's own is returned.
 
     Args:
-        app: ASGI; a `KubeTLSMiddleware` is bound to the connection.
+        app: ASGI; a `KubeTLSMiddleware` is bound to the connection. A subclass of it, or a wrapper
+            that passes attributes on, is not: it may ask more than the class itself.
         tls: The connection's `tls` extension.
         peer: The connection.
     """
-    bind: Callable[..., Callable[..., Any]] | None = getattr(app, "for_connection", None)
+    bind: Callable[..., Callable[..., Any]] | None = vars(type(app)).get("for_connection")
     if bind is not None:
-        return bind(tls, peer)
+        return bind(app, tls, peer)
 
     def connected(scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> Any:
         extensions = scope.get("extensions")
@@ -186,7 +191,7 @@ def tls_extension(connection: Any) -> dict[str, Any]:
     return {
         "server_cert": _server_certificate(snapshot) if snapshot is not None else None,
         "client_cert_chain": _sent_chain(connection) if peer is not None else (),
-        "client_cert_name": intern(peer.leaf.subject.rfc4514_string()) if peer else None,
+        "client_cert_name": _subject(peer.leaf) if peer is not None else None,
         "client_cert_error": None,
         "tls_version": _VERSIONS.get(connection.version()),
         "cipher_suite": _cipher_suite(connection.cipher()),
@@ -196,8 +201,30 @@ def tls_extension(connection: Any) -> dict[str, Any]:
 def _sent_chain(connection: Any) -> tuple[str, ...]:
     # Public since Python 3.13, as DER; the inner object has PEM on all versions.
     sent = connection._sslobj.get_unverified_chain() or ()  # noqa: SLF001
-    # Interned: all connections of a peer share the text.
-    return tuple([intern(certificate.public_bytes(_ENCODING_PEM)) for certificate in sent])
+    return tuple([_shared(certificate.public_bytes(_ENCODING_PEM)) for certificate in sent])
+
+
+def _subject(leaf: x509.Certificate) -> str | None:
+    """The subject by RFC 4514; None for one that cannot be read, which proves nothing anyway."""
+    try:
+        return _shared(leaf.subject.rfc4514_string())
+    except MALFORMED:
+        return None
+
+
+_texts: dict[str, str] = {}
+
+
+def _shared(text: str) -> str:
+    """One object for equal texts, so that all connections of a peer share them.
+
+    Not `sys.intern`: Python 3.12 never frees what was interned, and peers rotate.
+    """
+    if len(text) > _MAX_SHARED_LENGTH:  # of a chain with padding; such peers would fill the memory
+        return text
+    if len(_texts) >= _MAX_SHARED:
+        _texts.clear()
+    return _texts.setdefault(text, text)
 
 
 _last_certificate: tuple[Snapshot, str] | None = None

@@ -8,9 +8,12 @@ import time
 import pytest
 
 from kubetls_sdk import Snapshot, TrustBundleSet
+from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import SourceClosedError
-from kubetls_sdk.server.connection import EXTENSION, _cipher_suite, with_connection
-from tests.sdk.server.scopes import World
+from kubetls_sdk.server import connection as connection_module
+from kubetls_sdk.server.asgi import KubeTLSMiddleware
+from kubetls_sdk.server.connection import EXTENSION, _cipher_suite, _shared, with_connection
+from tests.sdk.server.scopes import Recorder, World, call, http_scope
 
 
 @pytest.fixture
@@ -133,3 +136,68 @@ class TestCipherSuite:
     def test_none(self):
         """No cipher has no number."""
         assert _cipher_suite(None) is None
+
+
+class TestSharedTexts:
+    """Connections of a peer share the texts of its certificate; none is kept for ever."""
+
+    def test_equal_texts_are_one_object(self):
+        """Also of texts that were made apart."""
+        assert _shared("".join(["PE", "M"])) is _shared("".join(["P", "EM"]))
+
+    def test_bounded(self):
+        """Peers rotate: old texts go, and long ones, which a peer can make up, are not kept."""
+        for number in range(3000):
+            _shared(f"certificate {number}")
+        assert len(connection_module._texts) <= connection_module._MAX_SHARED
+        before = len(connection_module._texts)
+        _shared("x" * 9000)
+        assert len(connection_module._texts) == before
+
+
+class TestWhoIsBound:
+    """Only the middleware itself is bound to a connection; whoever asks more is always asked."""
+
+    @pytest.fixture
+    def asked(self):
+        return []
+
+    def requests(self, world, app):
+        """Three equal requests, which the policy allows without looking at them closely."""
+        bound = with_connection(app, {}, world.connection())
+        for _ in range(3):
+            assert call(bound, http_scope())[0]["status"] == 204
+
+    @pytest.fixture
+    def policy(self, world):
+        rule = "{name: web, from: {namespace: shop}, to: {methods: GET, paths: '/orders/{id}'}}"
+        text = f"version: 1\npolicies: [{{name: orders, allow: [{rule}]}}]"
+        return PolicySet.parse({"p": text}, trust_domain=world.ca.trust_domain)
+
+    def test_subclass(self, world, policy, asked):
+        """A subclass with checks of its own."""
+
+        class Stricter(KubeTLSMiddleware):
+            async def __call__(self, scope, receive, send):
+                asked.append(scope["path"])
+                await super().__call__(scope, receive, send)
+
+        self.requests(world, Stricter(Recorder(), policy=policy))
+        assert len(asked) == 3
+
+    def test_wrapper_that_passes_attributes_on(self, world, policy, asked):
+        """Another middleware around ours, which looks like it."""
+
+        class Wrapper:
+            def __init__(self, app):
+                self.app = app
+
+            def __getattr__(self, name):
+                return getattr(self.app, name)
+
+            async def __call__(self, scope, receive, send):
+                asked.append(scope["path"])
+                await self.app(scope, receive, send)
+
+        self.requests(world, Wrapper(KubeTLSMiddleware(Recorder(), policy=policy)))
+        assert len(asked) == 3
