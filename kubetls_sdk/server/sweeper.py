@@ -16,6 +16,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from kubetls_sdk.server.refusal_log import log
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -72,7 +74,13 @@ class Sweeper:
             reason = connection.refusal(now)
             if reason is not None:
                 self._connections.discard(connection)
-                connection.terminate(reason)
+                self._terminate(connection, reason)
+
+    def _terminate(self, connection: PeerConnection, reason: str) -> None:
+        try:
+            connection.terminate(reason)
+        except Exception:  # noqa: BLE001 - the other connections have to end as well
+            log.exception("ending the connection of %s failed", connection.address)
 
     def _tick(self) -> None:
         self._timer = None
