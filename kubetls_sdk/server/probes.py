@@ -5,25 +5,31 @@ It shows whether we are alive and ready, and nothing else: it never calls the ap
 
 Rules:
     1. GET and HEAD of exactly the named paths; everything else is 404 or 405, with no body.
-    2. One request for each connection; a bound on connections, bytes and seconds.
+    2. One request for each connection; a bound on connections, handshakes, bytes and seconds.
+       Beyond it the oldest goes: whoever stalls cannot lock the kubelet out, which would restart
+       the pod.
     3. Nothing about identities, versions or reasons is in an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.server import ServerState
 
 from kubetls_sdk import metrics
 from kubetls_sdk._context import server_context
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server._gate import Gate
+from kubetls_sdk.server._handshakes import Handshakes
 from kubetls_sdk.server.bind import bind
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable
 
     from kubetls_sdk.source import Source
@@ -52,7 +58,7 @@ class Probes:
         ready_paths: Answer 200 while requests are served and our SVID is valid, else 503.
         live_paths: Answer 200 while the process answers at all.
         metrics_path: Shows the metrics of this package to Prometheus; enables them.
-        tls: Server-only TLS with our SVID instead of plain HTTP; a certificate is not asked for.
+        tls: TLS with our SVID instead of plain HTTP; a client needs no certificate.
 
     Raises:
         ConfigurationError: A path is not absolute, or one means two things.
@@ -66,7 +72,11 @@ class Probes:
     tls: bool = False
     _socket: socket.socket | None = field(default=None, init=False, repr=False)
     _server: asyncio.Server | None = field(default=None, init=False, repr=False)
-    _open: int = field(default=0, init=False, repr=False)
+    _open: dict[asyncio.Transport, None] = field(default_factory=dict, init=False, repr=False)
+    _handshakes: Handshakes = field(
+        default_factory=lambda: Handshakes(_MAX_CONNECTIONS), init=False, repr=False
+    )
+    _state: ServerState = field(default_factory=ServerState, init=False, repr=False)
     _is_ready: Callable[[], bool] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -100,9 +110,9 @@ class Probes:
         if self.metrics_path is not None:
             metrics.enable()
         context = server_context(source, optional=True) if self.tls else None
-        extra: dict[str, Any] = {"ssl_handshake_timeout": _SECONDS} if self.tls else {}
-        self._server = await asyncio.start_server(
-            self._answer, sock=self._socket, ssl=context, limit=_MAX_BYTES, **extra
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Probe(self) if context is None else self._gate(context),
+            sock=cast("socket.socket", self._socket),
         )
 
     async def stop(self) -> None:
@@ -113,23 +123,30 @@ class Probes:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self._handshakes.shutdown()
+        for transport in list(self._open):
+            transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= _MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._open += 1
-        try:
-            async with asyncio.timeout(_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self.response(head))
-                await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-            pass
-        finally:
-            self._open -= 1
-            with contextlib.suppress(OSError):
-                writer.close()
+    def _gate(self, context: ssl.SSLContext) -> asyncio.Protocol:
+        return Gate(
+            context,
+            handshakes=self._handshakes,
+            server_state=self._state,
+            timeout=_SECONDS,
+            enter=lambda _connection, _transport, _address: _Probe(self),
+        )
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        """Count a connection; the oldest goes when there are too many."""
+        if len(self._open) >= _MAX_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.abort()
+        self._open[transport] = None
+
+    def closed(self, transport: asyncio.Transport) -> None:
+        """A connection is gone."""
+        self._open.pop(transport, None)
 
     def response(self, head: bytes) -> bytes:
         """Answer the head of a request.
@@ -150,6 +167,42 @@ class Probes:
             return head + body if method == b"GET" else head
         is_ready = target in self.live_paths or (self._is_ready is not None and self._is_ready())
         return _message(200 if is_ready else 503)
+
+
+class _Probe(asyncio.Protocol):
+    """One connection: reads a head, answers, and closes."""
+
+    def __init__(self, probes: Probes) -> None:
+        self._probes = probes
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; whatever happens, it ends in time."""
+        self._transport = made = cast("asyncio.Transport", transport)
+        self._deadline = asyncio.get_running_loop().call_later(_SECONDS, made.abort)
+        self._probes.opened(made)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer once the head is complete."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._received += data
+        if b"\r\n\r\n" in self._received[:_MAX_BYTES]:
+            transport.write(self._probes.response(self._received))
+            transport.close()
+        elif len(self._received) >= _MAX_BYTES:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._transport is not None:
+            self._probes.closed(self._transport)
+            self._transport = None
 
 
 def _metrics() -> bytes:

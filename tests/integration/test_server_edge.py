@@ -258,6 +258,21 @@ class TestProbes:
             until(lambda: probe(probes.bound_port)[0] == 503)
             assert probe(probes.bound_port, "/livez")[0] == 200
 
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    def test_crowd_that_stalls(self, world, tls):
+        """Strangers who connect and say nothing do not keep the kubelet out; the oldest goes."""
+        probes = Probes(port=0, host="127.0.0.1", tls=tls)
+        context = stock_context(None, world.ca.bundle) if tls else None
+        with running(world, probes=probes), contextlib.ExitStack() as crowd:
+            address = ("127.0.0.1", probes.bound_port)
+            stalling = [
+                crowd.enter_context(socket.create_connection(address, timeout=10))
+                for _ in range(80)
+            ]
+            assert probe(probes.bound_port, "/livez", context=context) == (200, b"")
+            assert read_to_end(stalling[0]) == b""
+            until(lambda: len(probes._open) + len(probes._handshakes) < 65)
+
     def test_stalled_probe(self, world, monkeypatch):
         """A prober that stalls, or sends without end, is dropped."""
         monkeypatch.setattr("kubetls_sdk.server.probes._SECONDS", 0.3)
