@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from kubetls_sdk.source import Snapshot, Source
 
 __all__ = ("Stream", "StreamWatch")
+
+_log = logging.getLogger(__name__)
 
 
 class Stream(Protocol):
@@ -82,7 +85,10 @@ class StreamWatch:
         while not self._is_idle():
             self._wake.wait(self._tick)
             self._wake.clear()
-            self._sweep()
+            try:
+                self._sweep()
+            except Exception:  # noqa: BLE001 - the outermost loop: all streams depend on it
+                _log.exception("looking after gRPC streams failed")
 
     def _is_idle(self) -> bool:
         with self._lock:

@@ -21,6 +21,7 @@ from kubetls_sdk.client import (
     _grpc_idle,
 )
 from kubetls_sdk.client.grpc import aio_secure_channel, secure_channel
+from tests.integration.calling import eventually
 from tests.integration.grpc_calling import ORDERS, WEB, both, opened
 from tests.integration.grpc_world import (
     FOREVER,
@@ -115,6 +116,19 @@ class TestClosing:
                 core = channel._core
             until(lambda: not core._finalizer.alive)
 
+    def test_async_not_kept_forever(self, world, source, monkeypatch):
+        """The same with asyncio."""
+        monkeypatch.setattr(_grpc_aio_channel, "LINGER_SECONDS", 0.1)
+
+        async def run(target):
+            async with aio_secure_channel(target, source, server_id=ORDERS) as channel:
+                await channel.unary_unary(path("unary_unary"))(b"a")
+                core = channel._core
+            await eventually(lambda: not core._finalizer.alive)
+
+        with serve(world) as serving:
+            asyncio.run(run(serving.target))
+
     def test_several_loops(self, world, source):
         """Channels of one event loop leave nothing for the next one."""
 
@@ -136,6 +150,59 @@ class TestClosing:
         gc.collect()
         assert not finalizer.alive
         assert len(source._subscribers._callbacks) == 0
+
+
+class TestCalls:
+    def test_every_way(self, world, source):
+        """Calls can be made in every way that gRPC has, and leave the channel idle."""
+        with (
+            serve(world) as serving,
+            secure_channel(serving.target, source, server_id=ORDERS) as channel,
+        ):
+            answer = f"{WEB} a".encode()
+            unary = channel.unary_unary(path("unary_unary"))
+            collect = channel.stream_unary(path("stream_unary"))
+            assert unary(b"a") == unary.future(b"a").result(10) == answer
+            assert collect(iter([b"a"])) == collect.future(iter([b"a"])).result(10) == answer
+            for made, call in (unary.with_call(b"a"), collect.with_call(iter([b"a"]))):
+                assert (made, call.code()) == (answer, grpc.StatusCode.OK)
+            until(lambda: not channel._core.is_busy)
+
+    def test_failures(self, world, source):
+        """Calls that fail in any way leave the channel idle and usable."""
+        with (
+            serve(world) as serving,
+            secure_channel(serving.target, source, server_id=ORDERS) as channel,
+        ):
+            unary = channel.unary_unary(path("unknown"))
+            for call in (unary, unary.with_call, lambda request: unary.future(request).result(9)):
+                with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+                    call(b"a")
+            with pytest.raises(TypeError):
+                unary.future(b"a", no_such_argument=1)
+            with pytest.raises(AttributeError):
+                channel.unary_unary(1)(b"a")
+            until(lambda: not channel._core.is_busy)
+            assert invoke(channel, "unary_unary", b"a")
+
+    def test_unused_channel(self, world, source):
+        """A channel that is closed unused, or that nobody ever called, is no burden."""
+        with serve(world) as serving:
+            channel = secure_channel(serving.target, source, server_id=ORDERS)
+            source.replace(svid=world.ca.issue("/ns/shop/sa/renamed"))
+            assert b"renamed" in invoke(channel, "unary_unary", b"a")[0]
+            channel.close()
+
+    def test_cancelled(self, world, source):
+        """A stream can be cancelled by its caller."""
+        with (
+            serve(world) as serving,
+            secure_channel(serving.target, source, server_id=ORDERS) as channel,
+        ):
+            call = channel.unary_stream(path("unary_stream"))(FOREVER)
+            next(call)
+            call.cancel()
+            until(lambda: not channel._core.is_busy and serving.orders.running == 0)
 
 
 class TestOptions:
@@ -290,7 +357,12 @@ class TestOptions:
                 assert channel.get_state() is grpc.ChannelConnectivity.IDLE
                 async with asyncio.timeout(5):
                     await channel.channel_ready()
-                assert channel.get_state() is grpc.ChannelConnectivity.READY
+                state = channel.get_state()
+                assert state is grpc.ChannelConnectivity.READY
+                changing = asyncio.ensure_future(channel.wait_for_state_change(state))
+                source.replace(bundles=TrustBundleSet([world.partner.bundle]))
+                async with asyncio.timeout(10):
+                    await changing
 
         with serve(world) as serving:
             asyncio.run(run(serving.target))

@@ -76,7 +76,7 @@ class AddressBook:
     def _look_up(self, name: str, endpoints: tuple[Endpoint, ...]) -> None:
         try:
             found = tuple(sorted({each for one in endpoints for each in _resolve(one)}, key=str))
-        except OSError as err:
+        except (OSError, UnicodeError) as err:
             _log.warning("looking up %s failed: %s", ", ".join(e.host for e in endpoints), err)
             return
         with self._lock:
