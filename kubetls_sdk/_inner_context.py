@@ -3,8 +3,7 @@
 
 Rules:
     1. TLS 1.3, no session tickets, own authorities only; the web roots are never loaded.
-    2. Key and certificate reach OpenSSL without a file on disk where the platform allows it.
-    3. Not `VERIFY_X509_STRICT`, on any Python version: one behaviour for all (docs/explanation).
+    2. Not `VERIFY_X509_STRICT`, on any Python version: one behaviour for all (docs/explanation).
 
 Spec: RFC 8446 §4.6.1 (tickets); RFC 5280 §6.1 (an intermediate may be the anchor).
 """
@@ -13,21 +12,13 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from kubetls_sdk.exceptions import SvidError
+from kubetls_sdk._openssl import load_authorities, load_svid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kubetls_sdk._context import ReloadingContext
     from kubetls_sdk.source import Snapshot
-    from kubetls_sdk.svid import X509Svid
     from kubetls_sdk.verification import VerifiedPeer
 
 __all__ = ("InnerContext",)
@@ -70,7 +61,7 @@ class InnerContext(ssl.SSLContext):
                 name it; costs about a microsecond a request.
 
         Raises:
-            SvidError: OpenSSL does not take the key or the certificate.
+            CredentialError: OpenSSL does not take the key or a certificate.
         """
         role = ssl.PROTOCOL_TLS_SERVER if reloading.server_side else ssl.PROTOCOL_TLS_CLIENT
         context = cls(role)
@@ -92,8 +83,9 @@ class InnerContext(ssl.SSLContext):
             context.set_alpn_protocols(list(reloading.alpn_protocols))
         if notes_presented:
             _MSG_CALLBACK.__set__(context, note_presented_leaf)
-        _trust(context, snapshot)
-        _present(context, snapshot.svid)
+        load_authorities(context, snapshot.bundles.authorities())
+        svid = snapshot.svid
+        load_svid(context, svid.private_key_pem() + svid.certificates_pem())
         return context
 
     def recall(self, verified_chain: tuple[bytes, ...]) -> VerifiedPeer | None:
@@ -144,36 +136,3 @@ def note_presented_leaf(
     """Remember the certificate that a peer presents, so that a refusal can name it."""
     if msg_type == _CERTIFICATE and content_type == _HANDSHAKE and direction == "read":
         connection.presented_leaf = presented_leaf(data, version)
-
-
-def _trust(context: ssl.SSLContext, snapshot: Snapshot) -> None:
-    roots = b"".join(a.public_bytes(Encoding.DER) for a in snapshot.bundles.authorities())
-    if roots:  # without any, OpenSSL's empty store refuses everybody
-        context.load_verify_locations(cadata=roots)
-
-
-def _present(context: ssl.SSLContext, svid: X509Svid) -> None:
-    with _pem_path(svid.private_key_pem() + svid.certificates_pem()) as path:
-        try:
-            context.load_cert_chain(path)
-        except ssl.SSLError as err:
-            reason = f"OpenSSL does not take the certificate: {err.reason}"
-            raise SvidError(reason) from None
-
-
-@contextmanager
-def _pem_path(pem: bytes) -> Iterator[str]:
-    """Give OpenSSL a path to read a secret from: memory on Linux, else a private file."""
-    if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
-        descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
-        try:
-            os.write(descriptor, pem)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-        return
-    with tempfile.TemporaryDirectory() as directory:  # created with mode 0700
-        path = Path(directory) / "svid.pem"
-        path.touch(mode=0o600)
-        path.write_bytes(pem)
-        yield str(path)

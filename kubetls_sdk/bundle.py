@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk import _pem
+from kubetls_sdk._openssl import check_authorities
 from kubetls_sdk._profile import MALFORMED, is_authority
 from kubetls_sdk.exceptions import BundleError
 from kubetls_sdk.spiffe_id import TrustDomain
@@ -48,7 +49,7 @@ class TrustBundle:
         jwt_authorities: `kid` to JWK of the keys that sign JWT-SVIDs of this domain.
 
     Raises:
-        BundleError: A certificate is not a CA.
+        BundleError: A certificate is not a CA, or OpenSSL does not take it.
     """
 
     trust_domain: TrustDomain
@@ -62,6 +63,7 @@ class TrustBundle:
         by_der = {authority.public_bytes(Encoding.DER): authority for authority in self.authorities}
         for authority in by_der.values():
             _check_authority(authority, self.trust_domain)
+        check_authorities(by_der.values())
         ordered = dict(sorted(by_der.items(), key=lambda item: hashlib.sha256(item[0]).digest()))
         object.__setattr__(self, "authorities", tuple(ordered.values()))
         object.__setattr__(self, "_by_der", MappingProxyType(ordered))

@@ -49,6 +49,7 @@ from kubetls_sdk._layout import (
     own_bundle_name,
     recognise,
 )
+from kubetls_sdk._openssl import check_svid
 from kubetls_sdk._profile import MALFORMED, claimed_spiffe_id
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import (
@@ -321,9 +322,11 @@ def _svid(content: VolumeContent) -> X509Svid | CredentialError:
     if private_key.path != place:
         place = f"{place} with {os.path.basename(private_key.path)}"
     try:
-        return X509Svid.from_pem(certificates=certificate.content, private_key=private_key.content)
+        svid = X509Svid.from_pem(certificates=certificate.content, private_key=private_key.content)
+        check_svid(svid.private_key_pem() + svid.certificates_pem())
     except SvidError as err:
         return SvidError(err.message, path=place)
+    return svid
 
 
 def _leaf_domain(content: VolumeContent, svid: X509Svid | CredentialError) -> TrustDomain | None:

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import shutil
+import ssl
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 
 from kubetls_sdk import (
@@ -27,10 +29,11 @@ from kubetls_sdk import (
     metrics,
     volume_source,
 )
+from kubetls_sdk._context import server_context
 from kubetls_sdk.testing import LAYOUTS, DevelopmentCA, KubeletVolume, volume_files
 from kubetls_sdk.volume import VolumeFiles
 from kubetls_sdk.volume_source import VolumeSource
-from tests.chains import resign
+from tests.chains import der, resign
 from tests.waiting import until
 
 CA = DevelopmentCA("example.org")
@@ -55,6 +58,14 @@ def volume(tmp_path):
     volume = KubeletVolume(tmp_path / "volume")
     volume.write_svid(CA.issue(), [CA.bundle, PARTNER.bundle])
     return volume
+
+
+def edited(certificate, old, new, signer):
+    """PEM of a certificate with other bytes, truly signed."""
+    assert old in certificate.tbs_certificate_bytes
+    tbs = certificate.tbs_certificate_bytes.replace(old, new)
+    body = base64.encodebytes(resign(certificate, tbs, signer.root.private_key, hashes.SHA256()))
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
 
 
 @pytest.fixture
@@ -418,12 +429,29 @@ class TestFailures:
         """Not even its trust domain can be read: a bundle that was emptied beside it still is."""
         volume.write_svid(CA.issue(), [CA.bundle], "kubernetes-tls")
         quiet.reload()
-        leaf = CA.issue().leaf
-        v5 = leaf.tbs_certificate_bytes.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\4")
-        body = base64.encodebytes(resign(leaf, v5, CA.root.private_key, hashes.SHA256()))
-        pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+        pem = edited(CA.issue().leaf, b"\xa0\3\2\1\2", b"\xa0\3\2\1\4", CA)
         volume.write(volume.read() | {"tls.crt": pem, "ca.crt": b""})
         assert len(quiet.reload().bundles[OWN]) == 0
+
+    @pytest.mark.parametrize("part", ["partner's root", "SVID"])
+    def test_certificate_that_openssl_alone_refuses(self, quiet, volume, part):
+        """It spoils its own file; every connection would fail if it came into force."""
+        context = server_context(quiet)
+        files = volume_files(svid := CA.issue(common_name="web"), [CA.bundle, PARTNER.bundle])
+        if part == "SVID":
+            pem = edited(svid.leaf, der(0x0C, b"web"), der(0x04, b"web"), CA)
+            files["credential-bundle.pem"] = svid.private_key_pem() + pem
+        else:
+            name = PARTNER.authority.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+            old, new = (der(tag, name.encode()) for tag in (0x0C, 0x04))
+            pem = edited(PARTNER.authority, old, new, PARTNER)
+            files["partner.example.trust-bundle.pem"] = pem
+        volume.write(files)
+        after = quiet.reload()
+        assert after.bundles[OTHER] == PARTNER.bundle
+        assert (after.svid == svid) is (part != "SVID")
+        assert "OpenSSL does not take" in str(quiet.status.last_error)
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
     def test_bug_in_parsing(self, quiet, volume, clock, monkeypatch):
         """Trust ages as if the volume could not be read: no bug of ours keeps a root for ever."""

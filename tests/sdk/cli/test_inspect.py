@@ -193,7 +193,8 @@ class TestText:
         """A certificate with a broken name is shown, not a reason to fail."""
         svid = ca.issue()
         name = ca.authority.subject.rfc4514_string().removeprefix("CN=").encode()
-        der = svid.leaf.public_bytes(Encoding.DER).replace(name, b"\xff" * len(name))
+        text, bits = (bytes([tag, len(name)]) for tag in (0x0C, 0x03))
+        der = svid.leaf.public_bytes(Encoding.DER).replace(text + name, bits + b"\0" + name[1:])
         broken = x509.load_der_x509_certificate(der)
         files = {"tls.key": svid.private_key_pem(), "tls.crt": broken.public_bytes(Encoding.PEM)}
         volume.write(files | {"ca.crt": ca.bundle.to_pem()})
