@@ -21,6 +21,7 @@ BENCHMARKS = (
     "handshake",
     "sidecar",
     "client",
+    "grpc",
     "rotation",
     "footprint",
     "authz",

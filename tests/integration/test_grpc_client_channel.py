@@ -444,6 +444,18 @@ class TestProcess:
         )
         assert child.stdout.strip() == "ok", child.stderr
 
+    @pytest.mark.parametrize("theirs", [True, False], ids=["own-bootstrap", "no-bootstrap"])
+    def test_option_that_is_gone(self, world, source, monkeypatch, theirs):
+        """If gRPC did not know the option any more, channels would fail, not go unverified."""
+        monkeypatch.setattr(_grpc_core, "BOOTSTRAP_OPTION", "grpc.unknown")
+        if theirs:
+            server = {"server_uri": "127.0.0.1:1", "channel_creds": [{"type": "insecure"}]}
+            bootstrap = json.dumps({"xds_servers": [server], "node": {"id": "mine"}})
+            monkeypatch.setenv("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap)
+        with serve(world) as serving, opened("threaded", serving.target, source) as channel:
+            assert code_of(channel, "unary_unary", b"a", timeout=3)[0] is UNAVAILABLE
+            assert serving.orders.seen == []
+
     def test_several_sources(self, world, source):
         """Channels of several sources and targets in one process do not mix."""
         other = World()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -93,6 +94,37 @@ class TestInterceptors:
             assert code_of(forged, "unary_unary", b"a") == UNAUTHENTICATED
             assert code_of(forged, "unary_unary", b"a", method=path("no")) == UNAUTHENTICATED
             assert recorder.callers == [WEB]
+
+
+class TestConnectionAge:
+    def test_default(self, world, monkeypatch):
+        """Connections have an age, an hour and ten minutes unless the user says otherwise."""
+        given = []
+        make = grpc.server
+        monkeypatch.setattr(
+            grpc, "server", lambda *args, **kwargs: given.append(kwargs) or make(*args, **kwargs)
+        )
+        for options in ([], [("grpc.max_connection_age_ms", 5000)]):
+            server(policy=AnyVerified(), source=world.source, options=options)
+        first, second = (dict(kwargs["options"]) for kwargs in given)
+        assert first["grpc.max_connection_age_ms"] == 3_600_000
+        assert first["grpc.max_connection_age_grace_ms"] == 600_000
+        assert second["grpc.max_connection_age_ms"] == 5000
+
+    def test_end(self, world):
+        """What still runs after age and grace is cut off, also a thread of an asyncio server."""
+        options = [("grpc.max_connection_age_ms", 200), ("grpc.max_connection_age_grace_ms", 200)]
+        with serve(world, "async-threads", options=options) as serving:
+            release = threading.Event()
+
+            def requests():
+                yield b"a"
+                release.wait(20)
+
+            call = serving.channel().stream_stream(path("stream_stream"))(requests())
+            next(call)
+            until(lambda: not call.is_active(), timeout=5)
+            release.set()
 
 
 class TestHandlers:

@@ -32,6 +32,7 @@ __all__ = ("BOOTSTRAP_OPTION", "Material", "bootstrap")
 BOOTSTRAP_OPTION = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 """gives one channel a bootstrap of its own. Were it gone from gRPC, channels would not connect."""
 
+_MFD_NOEXEC_SEAL = 0x8
 _NEVER = "31536000s"  # A generation never changes; the next one is another channel.
 
 
@@ -94,7 +95,14 @@ def bootstrap(material: Material, server_uri: str) -> str:
 
 
 def _in_memory(content: bytes) -> int:
-    descriptor = os.memfd_create("kubetls", os.MFD_CLOEXEC)
+    descriptor = _new_file()
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(content)
     return descriptor
+
+
+def _new_file() -> int:
+    try:  # Some systems allow no others.
+        return os.memfd_create("kubetls", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError:  # Linux before 6.3 does not know them.
+        return os.memfd_create("kubetls", os.MFD_CLOEXEC)
