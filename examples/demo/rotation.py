@@ -72,11 +72,20 @@ class Rotation:
             time.sleep(max(0.0, started_at + _PERIOD_SECONDS - time.monotonic()))
 
     def add_root(self) -> float:
-        """Publish a second root; returns after how long a caller of it got in."""
+        """Publish a second root; returns after how long a caller of it got in.
+
+        Raises:
+            DemoError: Not everybody has it in the end.
+        """
         self._domains.add_root()
         self._show("second root published")
         caller = StockCaller(self._orders.port, self._domains.of_next_root())
-        return self._seconds("orders", lambda: caller.call(_PATH).status == _OK)
+        seconds = self._seconds("orders", lambda: caller.call(_PATH).status == _OK)
+        # Nothing may be signed by it before web trusts it too: whoever presents an SVID that was
+        # written later has read the bundle that was written before.
+        self._domains.rotate_svids()
+        self._see_svids()
+        return seconds
 
     def activate_root(self) -> None:
         """Let the second root sign for everybody.
