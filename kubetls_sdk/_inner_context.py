@@ -15,6 +15,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk._openssl import load_authorities, load_svid
+from kubetls_sdk._trust_store import trusted_authorities
 
 if TYPE_CHECKING:
     from kubetls_sdk._context import ReloadingContext
@@ -83,7 +84,7 @@ class InnerContext(ssl.SSLContext):
             context.set_alpn_protocols(list(reloading.alpn_protocols))
         if notes_presented:
             _MSG_CALLBACK.__set__(context, note_presented_leaf)
-        load_authorities(context, snapshot.bundles.authorities())
+        load_authorities(context, trusted_authorities(snapshot))
         svid = snapshot.svid
         load_svid(context, svid.private_key_pem() + svid.certificates_pem())
         return context
