@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 ONLY ?=
+ANOTHER = echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2
 
 .PHONY: help setup format lint types imports test check demo bench docs build clean
 
@@ -14,13 +15,17 @@ help:
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "KubeTLS needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo not installed)."; \
-	  echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
-	  echo "'$(PYTHON)' has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@"$(PYTHON)" -c '' 2>/dev/null || { \
+	  echo "KubeTLS needs Python 3.11 or newer; '$(PYTHON)' cannot be run." >&2; \
+	  $(ANOTHER); exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "KubeTLS needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1)." >&2; \
+	  $(ANOTHER); exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 1; }
 	@echo "Setting up $(VENV) (about a minute the first time) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev --editable .
 	@touch $@
@@ -56,11 +61,13 @@ bench: setup
 ## make docs     the documentation site in build/site
 docs: setup
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
-	@$(BIN)/mkdocs build --strict --site-dir build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@echo "build/site/index.html"
 
 ## make build    wheel and source distribution in dist/
 build: setup
 	@$(BIN)/uv build --quiet --python $(BIN)/python --out-dir dist
+	@ls dist/kubetls_sdk-*
 
 clean:
 	rm -rf $(VENV) build dist
