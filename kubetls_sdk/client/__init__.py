@@ -20,5 +20,8 @@ __all__ = ("AsyncClient", "Client")
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    library = "httpx2" if find_spec("httpx2") is not None else "httpx"
+    library = next((each for each in ("httpx2", "httpx") if find_spec(each) is not None), None)
+    if library is None:
+        message = f"{name} needs httpx2 or httpx: pip install 'kubetls-sdk[httpx2]'"
+        raise ModuleNotFoundError(message, name="httpx2")
     return getattr(import_module(f"{__name__}.{library}"), name)

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.client._inner_transport import AsyncInnerTransport, LibraryTransport
@@ -61,6 +62,10 @@ class Setup:
         options: dict[str, Any],
     ) -> None:
         _check(library, options)
+        if isinstance(source, str | os.PathLike):
+            raise ConfigurationError(
+                f"expected a source such as VolumeSource({os.fspath(source)!r}), got a path"
+            )
         self._library = library
         self._servers = expected_servers(
             server=server, servers=servers, service_names=service_names

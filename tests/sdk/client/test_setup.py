@@ -61,6 +61,11 @@ class TestRefused:
         with pytest.raises(ConfigurationError, match="expected exactly one of"):
             make(server=None)
 
+    def test_path_as_source(self, make, tmp_path):
+        """Who gives a path instead of a source is told how to make one of it."""
+        with pytest.raises(ConfigurationError, match=r"such as VolumeSource\('.*'\), got a path"):
+            make(source=tmp_path)
+
     def test_unknown_option(self, make):
         """A misspelt option is an error, not ignored."""
         with pytest.raises(TypeError, match="service"):
@@ -117,8 +122,16 @@ class TestChoice:
         import kubetls_sdk.client
         from kubetls_sdk.client import httpx as other
 
-        monkeypatch.setattr(kubetls_sdk.client, "find_spec", lambda name: None)
+        monkeypatch.setattr(kubetls_sdk.client, "find_spec", lambda name: name == "httpx" or None)
         assert kubetls_sdk.client.Client is other.Client
+
+    def test_no_library(self, monkeypatch):
+        """Without either the error says what to install."""
+        import kubetls_sdk.client
+
+        monkeypatch.setattr(kubetls_sdk.client, "find_spec", lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'kubetls-sdk\[httpx2\]'"):
+            _ = kubetls_sdk.client.Client
 
 
 POISONED = """
