@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("serve",)
 
 _LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
+_PORT = click.IntRange(0, 65535)
 
 
 def _option(
@@ -33,7 +34,7 @@ def _option(
 @click.command(context_settings={"auto_envvar_prefix": "KUBETLS_SERVE"})
 @click.argument("app")
 @_option("--host", "127.0.0.1", help="Listen on this address.")
-@_option("--port", 8443, type=int, help="Listen on this port; 0 takes a free one.")
+@_option("--port", 8443, type=_PORT, help="Listen on this port; 0 takes a free one.")
 @_option("--uds", help="Listen on a unix socket instead.")
 @_option("--fd", type=int, help="Listen on an open socket instead.")
 @_option("--volume", metavar="DIR", help="Where the credentials are mounted.")
@@ -49,14 +50,14 @@ def _option(
     "--anonymous-path", (), multiple=True, metavar="PATH",
     help="With --client-cert optional: everybody may GET this exact path; repeatable.",
 )  # fmt: skip
-@_option("--health-port", type=int, help="A port of its own for probes.")
+@_option("--health-port", type=_PORT, help="A port of its own for probes.")
 @_option("--health-host", "0.0.0.0", help="Its address.")  # noqa: S104 - kubelets are outside
 @_option("--health-path", ("/readyz", "/healthz"), multiple=True, help="Ready; repeatable.")
 @_option("--live-path", ("/livez",), multiple=True, help="Alive; repeatable.")
 @_option("--metrics-path", metavar="PATH", help="Metrics for Prometheus, on the health port.")
 @_option("--audit-log", metavar="PATH", help="Append a line for each decision; - is stdout.")
 @_option("--health-tls", False, is_flag=True, help="Probes over TLS with our certificate.")
-@_option("--edge-port", type=int, help="A public port, with an ordinary certificate.")
+@_option("--edge-port", type=_PORT, help="A public port, with an ordinary certificate.")
 @_option("--edge-host", "0.0.0.0", help="Its address.")  # noqa: S104 - it is public
 @_option("--edge-certificate", metavar="PATH", help="Its PEM chain; followed.")
 @_option("--edge-key", metavar="PATH", help="Its PEM key; followed.")

@@ -244,6 +244,17 @@ class TestBind:
             with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}: Address already"):
                 bind("127.0.0.1", port)
 
+    @pytest.mark.parametrize("port", [-1, 65536])
+    def test_no_port(self, port):
+        """A number that is no port is an error that says which are."""
+        with pytest.raises(ConfigurationError, match=f"a port from 0 to 65535, got {port}"):
+            bind("127.0.0.1", port)
+
+    def test_foreign_address(self):
+        """An address of another machine is not taken for a port in use."""
+        with pytest.raises(ConfigurationError, match=r"an address of this machine, got 192\.0\.2"):
+            bind("192.0.2.1", 0)
+
     def test_ipv6(self):
         """An IPv6 address is bound as one."""
         with bind("::1", 0) as bound:
