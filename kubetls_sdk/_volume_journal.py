@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from kubetls_sdk._last_good import LastGood, Problem
     from kubetls_sdk.source import Snapshot
 
-__all__ = ("log_problems", "record_look", "record_removed")
+__all__ = ("log_problems", "log_wait", "record_look", "record_removed")
 
 _log = logging.getLogger("kubetls_sdk.volume_source")
+
+
+def log_wait(seconds: float, missing: str) -> None:
+    """Log what a start waits for, so that nobody looks at a silent process."""
+    _log.warning("waiting at most %g s for usable credentials: %s", seconds, missing)
 
 
 def log_problems(before: Sequence[Problem], now: Sequence[Problem]) -> None:

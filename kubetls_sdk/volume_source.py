@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 import time
 import weakref
@@ -25,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from kubetls_sdk._last_good import LastGood
-from kubetls_sdk._volume_journal import log_problems, record_look, record_removed
+from kubetls_sdk._volume_journal import log_problems, log_wait, record_look, record_removed
 from kubetls_sdk._watch import changes
 from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.exceptions import (
@@ -164,13 +165,7 @@ class VolumeSource:
         if self._thread is not None or self._stop.is_set():
             raise ConfigurationError("expected a new source, got one that was started before")
         seconds = self._ready_timeout if wait is None else wait
-        deadline = time.monotonic() + seconds
-        while (missing := self._first_look()) is not None:
-            if self._stop.is_set():
-                raise SourceClosedError("the source was closed while it started")
-            if time.monotonic() >= deadline:
-                raise NotReadyError(f"no usable credentials after {seconds:g} s: {missing}")
-            self._stop.wait(_START_INTERVAL_SECONDS)
+        self._wait(seconds)
         name = f"kubetls-volume-{os.path.basename(self._status.directory)}"
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
         _started.add(self)
@@ -248,6 +243,21 @@ class VolumeSource:
                         self._look()
             except Exception:  # noqa: BLE001 - the outermost loop: it must outlive our bugs
                 _log.exception("looking at %s failed", self._status.directory)
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        is_logged = False
+        while (missing := self._first_look()) is not None:
+            if self._stop.is_set():
+                raise SourceClosedError("the source was closed while it started")
+            if time.monotonic() >= deadline:
+                raise NotReadyError(
+                    f"no usable credentials after {seconds:g} s: {missing}{_advice(self._place)}"
+                )
+            if not is_logged:
+                log_wait(seconds, missing)
+                is_logged = True
+            self._stop.wait(_START_INTERVAL_SECONDS)
 
     def _first_look(self) -> str | None:
         """Look; the reason why that is not enough to start with, or None once it is in force."""
@@ -377,3 +387,7 @@ def _disown_all() -> None:
 
 
 os.register_at_fork(after_in_child=_disown_all)
+
+
+def _advice(place: str | VolumeFiles) -> str:
+    return f"; what to do: kubetls doctor {shlex.quote(place)}" if isinstance(place, str) else ""

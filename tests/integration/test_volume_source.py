@@ -177,6 +177,19 @@ class TestStart:
         with pytest.raises(NotReadyError, match=r"missing: expected a directory.*has 'other'"):
             VolumeSource(tmp_path / "missing").start(wait=0)
 
+    def test_says_what_to_do(self, tmp_path):
+        """The error names the command that knows the remedy, ready to be pasted."""
+        with pytest.raises(NotReadyError, match=r"kubetls doctor '.*/not mounted'$"):
+            VolumeSource(tmp_path / "not mounted").start(wait=0)
+
+    def test_waits_aloud(self, tmp_path, caplog):
+        """What the start waits for is logged once, at once."""
+        with pytest.raises(NotReadyError):
+            VolumeSource(tmp_path / "missing").start(wait=0.2)
+        waiting = [text for text in caplog.messages if text.startswith("waiting at most 0.2 s")]
+        assert len(waiting) == 1
+        assert "/missing: expected a directory" in waiting[0]
+
     def test_wait_is_bounded(self, tmp_path):
         """`wait` replaces the source's own time."""
         started = time.monotonic()
