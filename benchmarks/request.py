@@ -38,8 +38,8 @@ _REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lg/1\r\nAccept: */
 def measures() -> Iterator[Measure]:
     """Microseconds a request and a connection."""
     logging.getLogger("uvicorn.access").handlers.clear()
-    peer, protected = _protected()
     with asyncio.Runner() as runner:
+        peer, protected = runner.run(_protected())
         bare, ours = runner.run(_alternate(app, protected))
         added = [o - b for o, b in zip(ours, bare, strict=True)]
         spread = Spread.of(added)
@@ -61,13 +61,14 @@ def measures() -> Iterator[Measure]:
     yield _connection(peer)
 
 
-def _protected() -> tuple[PeerConnection, Any]:
+async def _protected() -> tuple[PeerConnection, Any]:
     ca = DevelopmentCA("example.org")
     bundles = TrustBundleSet([ca.bundle])
     source = StaticSource(ca.issue("/ns/shop/sa/orders"), bundles)
     svid = ca.issue("/ns/shop/sa/web")
     verified = verify_svid(svid.chain, bundles=bundles, now=svid.not_before)
     peer = PeerConnection(source, verified, source.snapshot, address="127.0.0.1:1")
+    peer.requests = list  # as a server that can tell what is under way
     policy = PolicySet.parse({"policy.yaml": POLICY}, trust_domain=ca.trust_domain)
     return peer, with_connection(KubeTLSMiddleware(app, policy=policy), {}, peer)
 

@@ -17,6 +17,7 @@ from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import PeerVerificationError
 from kubetls_sdk.server._gate import Gate, peer_address, set_tcp_option
 from kubetls_sdk.server._handshakes import Handshakes
+from kubetls_sdk.server._line import Line, can_tell_requests
 from kubetls_sdk.server.connection import PeerConnection, tls_extension, with_connection
 from kubetls_sdk.server.refusal_log import log_refused_peer
 from kubetls_sdk.server.sweeper import Sweeper
@@ -47,6 +48,7 @@ class Listener:
         self.settings = settings
         self.source = source
         self.protocol_class: Any = protocol_class
+        self._can_tell_requests = can_tell_requests(protocol_class)
         self.alpn_protocols = list(getattr(protocol_class, "alpn_protocols", ["http/1.1"]))
         self.context = server_context(
             source,
@@ -122,14 +124,16 @@ class Listener:
         """Take a verified connection in."""
         snapshot = connection.snapshot or self.source.snapshot
         peer = PeerConnection(self.source, connection.verified_peer, snapshot, address=address)
-        grace = self.sweeper.grace
-
-        def end(has_websockets: bool) -> None:
-            end_transport(transport, grace, is_closing=has_websockets)
-
-        peer.end = end
+        self.hold(peer, transport)
         self.sweeper.add(peer)
         return peer
+
+    def hold(self, peer: PeerConnection, transport: asyncio.Transport) -> None:
+        """Let a connection be ended, and tell what runs on it."""
+        line = Line(transport, self.sweeper.grace)
+        peer.end = line.end
+        if self._can_tell_requests:
+            peer.requests = line.requests
 
     def _bound(
         self,
@@ -175,14 +179,3 @@ class EncryptedEntrance(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Put the real protocol in our place."""
         self._listener.replace(cast("asyncio.Transport", transport), *self._arguments)
-
-
-def end_transport(transport: asyncio.Transport, grace: float, *, is_closing: bool) -> None:
-    """Let a response that is under way finish within `grace` seconds, then close whatever is left.
-
-    `shutdown` is what uvicorn calls on each of its protocols for a graceful stop.
-    """
-    protocol: Any = transport.get_protocol()
-    asyncio.get_running_loop().call_later(grace, transport.abort)
-    if protocol is not None and not is_closing:
-        protocol.shutdown()

@@ -11,6 +11,8 @@ Rules:
        that claims an identity.
     2. Only methods in upper case: no request line can spell the pseudo-methods of the policy.
     3. Never for anonymous peers, nor where end users are authenticated.
+    4. Only on servers that know what is under way on a connection, since nothing is written down
+       here: see `open_requests`.
 """
 
 from __future__ import annotations
@@ -78,17 +80,17 @@ def quick_way(  # noqa: C901 - counts the function inside
         ):
             policy, known = verdicts.remembered
             request = (identity, method, scope["path"], scope.get("raw_path"))
-            decision = known.get(request) if verdicts.current is policy else None
-            if decision is not None:
+            admission = known.get(request) if verdicts.current is policy else None
+            if admission is not None:
                 hosts = 0
                 for name, _ in scope["headers"]:
                     if name not in HARMLESS:
                         hosts += 1 if name == b"host" else 2
                 if hosts == 1:
                     scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = caller
-                    scope[POLICY_KEY] = verdicts
+                    scope[POLICY_KEY] = admission
                     if metrics._recorder is not None or audit._recorder is not None:  # noqa: SLF001
-                        record_request(peer, decision, method, scope)
+                        record_request(peer, admission.decision, method, scope)
                     return app(scope, receive, send, *rest)
         return middleware(scope, receive, send, *rest)
 

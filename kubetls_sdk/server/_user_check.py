@@ -77,13 +77,16 @@ class UserCheck:
         """Whether a user was authenticated."""
         return scope[USER_KEY] is not None
 
+    def lacks_user(self, decision: Decision, scope: Any) -> bool:
+        """Whether a request has no user, and its decision wants one."""
+        return not self.has_user(scope) and (
+            decision.kind is Kind.USER_REQUIRED
+            or (decision.allowed and not decision.is_user_optional)
+        )
+
     def refusal(self, decision: Decision, connection: PeerConnection, scope: Any) -> Refusal | None:
         """Refuse a request without user that needs one, whatever else the policy says of it."""
-        if self.has_user(scope):
-            return None
-        if decision.kind is Kind.USER_REQUIRED or (
-            decision.allowed and not decision.is_user_optional
-        ):
+        if self.lacks_user(decision, scope):
             return Refusal.no_user(
                 connection,
                 _NO_TOKEN,

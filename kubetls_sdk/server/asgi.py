@@ -8,7 +8,8 @@ Rules:
     3. The caller is told a status and nothing more; the log says who, what and why.
     4. With `users`, a request also needs an end user, unless its rule says otherwise; a token that
        proves nothing is refused in any case.
-    5. Identity headers from outside are removed: they prove nothing here, and an application that
+    5. What is under way is decided again when the policy changes.
+    6. Identity headers from outside are removed: they prove nothing here, and an application that
        was behind a proxy before may still read them.
 """
 
@@ -23,16 +24,18 @@ from kubetls_sdk.server._quick_way import quick_way
 from kubetls_sdk.server.authorize import POLICY_KEY
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection, with_connection
+from kubetls_sdk.server.ending import end_of_response, end_of_websocket
 from kubetls_sdk.server.granian import is_granian, refuse_start
 from kubetls_sdk.server.identity_headers import inspect_headers
+from kubetls_sdk.server.open_requests import OpenRequests
 from kubetls_sdk.server.presented import PresentedChains
 from kubetls_sdk.server.record import is_recorded, record_request
 from kubetls_sdk.server.refusal import Refusal
-from kubetls_sdk.server.verdicts import Verdicts
+from kubetls_sdk.server.verdicts import PUBLIC, Admission, Verdicts
 from kubetls_sdk.server.websocket import WebSocketSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from kubetls_sdk.server._user_check import UserCheck
     from kubetls_sdk.server.authorizer import Authorizer
@@ -78,6 +81,7 @@ class KubeTLSMiddleware:
         self.app = app
         self._user_check = None if users is None else _user_check(users, user_grace)
         self._verdicts = Verdicts(policy)
+        self._open = OpenRequests(self._verdicts, self._user_check)
         self._optional = optional
         self._anonymous_paths = frozenset(anonymous_paths)
         self._presented = PresentedChains(source)
@@ -102,7 +106,7 @@ class KubeTLSMiddleware:
                 return
             refused = self._refusal(scope, method)
             if refused is None:
-                await self.app(scope, receive, send)
+                await self._serve(scope, self.app(scope, receive, send))
             else:
                 await refused.answer(scope, receive, send)
         elif kind == "websocket":
@@ -121,16 +125,27 @@ class KubeTLSMiddleware:
             tls: The connection's `tls` extension.
             peer: The connection.
         """
-        if self._user_check is None and peer.spiffe_id is not None:
+        can_tell = peer.requests is not None
+        if self._user_check is None and peer.spiffe_id is not None and can_tell:
+            self._open.watch(peer)
             return quick_way(self, self.app, self._verdicts, tls=tls, peer=peer)
         return with_connection(self.__call__, tls, peer)
+
+    async def _serve(self, scope: Any, serving: Awaitable[None]) -> None:
+        """Serve a request that was let in, and know it as long as it is under way."""
+        connection: PeerConnection = scope["extensions"][EXTENSION]
+        self._open.add(connection, scope, end_of_response(connection, scope))
+        try:
+            await serving
+        finally:
+            self._open.discard(scope)
 
     async def _serve_user(
         self, check: UserCheck, method: str, scope: Any, receive: Any, send: Any
     ) -> None:
         refused = await self._refusal_of_user(check, scope, method)
         if refused is None:
-            await check.serve(scope, self.app(scope, receive, send))
+            await self._serve(scope, check.serve(scope, self.app(scope, receive, send)))
         else:
             await refused.answer(scope, receive, send)
 
@@ -147,9 +162,11 @@ class KubeTLSMiddleware:
         connection: PeerConnection = scope["extensions"][EXTENSION]
         connection.websockets.add(session.end)
         expiry = None if check is None else check.expire(scope, session.end)
+        self._open.add(connection, scope, end_of_websocket(connection, session))
         try:
             await self.app(scope, receive, session.send)
         finally:
+            self._open.discard(scope)
             connection.websockets.discard(session.end)
             if expiry is not None:
                 expiry.cancel()
@@ -174,7 +191,9 @@ class KubeTLSMiddleware:
         hosts = inspect_headers(scope)
         if hosts == 1 and not is_recorded():
             path, raw_path = scope["path"], scope.get("raw_path")
-            if self._verdicts.allowed_before(connection, method, path, raw_path) is not None:
+            admission = self._verdicts.allowed_before(connection, method, path, raw_path)
+            if admission is not None:
+                scope[POLICY_KEY] = admission
                 return None
         return self._ask(connection, method, scope, hosts)
 
@@ -191,7 +210,6 @@ class KubeTLSMiddleware:
         if connection.spiffe_id is None and not self._optional:
             return Refusal.unauthenticated(connection, "it presented no certificate", scope)
         scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
-        scope[POLICY_KEY] = self._verdicts
         return connection
 
     def _ask(
@@ -201,6 +219,7 @@ class KubeTLSMiddleware:
         if path in self._anonymous_paths and method in ("GET", "HEAD"):
             raw_path = scope.get("raw_path")
             malformed = refusal(method, path, raw_path, host_count)
+            scope[POLICY_KEY] = Admission(self._verdicts, PUBLIC, method, path)
             return Refusal.malformed(connection, malformed, scope) if malformed else None
         decision = self._verdicts.decide(connection, method, scope, host_count)
         if isinstance(decision, str):
@@ -211,7 +230,10 @@ class KubeTLSMiddleware:
                 return refused
         if is_recorded():
             record_request(connection, decision, method, scope)
-        return None if decision.allowed else Refusal.denied(connection, decision, scope)
+        if not decision.allowed:
+            return Refusal.denied(connection, decision, scope)
+        scope[POLICY_KEY] = Admission(self._verdicts, decision, method, path)
+        return None
 
 
 def _user_check(users: Users, grace: float) -> UserCheck:

@@ -21,12 +21,12 @@ from kubetls_sdk.server.end_user import USER_KEY
 from kubetls_sdk.server.scope_details import ScopeDetails
 
 if TYPE_CHECKING:
-    from kubetls_sdk.server.verdicts import Verdicts
+    from kubetls_sdk.server.verdicts import Admission
 
 __all__ = ("POLICY_KEY", "authorize")
 
 POLICY_KEY: Final = "kubetls.policy"
-"""Where the middleware puts its `Verdicts` into the ASGI scope."""
+"""Where the middleware puts the `Admission` of a request into the ASGI scope."""
 
 
 def authorize(request: Any, action: str, resource: str, **attributes: object) -> Decision:
@@ -47,8 +47,8 @@ def authorize(request: Any, action: str, resource: str, **attributes: object) ->
     """
     known = caller(request)  # It refuses what no middleware has seen.
     scope = request if isinstance(request, dict) else request.scope
-    verdicts: Verdicts = scope[POLICY_KEY]
-    policies = verdicts.current
+    admission: Admission = scope[POLICY_KEY]
+    policies = admission.verdicts.current
     if not isinstance(policies, PolicySet):
         raise ConfigurationError(f"expected policy files to ask, got {policies!r}")
     user = scope.get(USER_KEY)

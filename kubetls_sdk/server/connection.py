@@ -64,6 +64,8 @@ class PeerConnection:
         identity: The same as text, one object for all connections of a peer.
         end: Ends the transport when the peer is refused, set by the server; called with whether
             WebSockets say goodbye by themselves.
+        requests: Tells the HTTP requests under way and how to end each, None when that cannot be
+            told now; set by a server that can tell.
         websockets: How to close each open WebSocket of this connection.
         is_ended: `terminate` was called.
     """
@@ -78,6 +80,7 @@ class PeerConnection:
         "is_ended",
         "peer",
         "refused",
+        "requests",
         "snapshot",
         "source",
         "spiffe_id",
@@ -97,6 +100,7 @@ class PeerConnection:
         self.identity = None if peer is None else _shared(str(peer.spiffe_id))
         self.address = address
         self.end: Callable[[bool], None] | None = None
+        self.requests: Callable[[], list[tuple[Any, Callable[[], None]]] | None] | None = None
         self.websockets: set[Callable[[str], None]] = set()
         self.is_ended = False
 

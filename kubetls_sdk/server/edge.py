@@ -130,6 +130,7 @@ class _Entrance:
         ) -> asyncio.Protocol:
             source = listener.source
             peer = PeerConnection(source, None, source.snapshot, address=address)
+            listener.hold(peer, transport)
             bound = copy.copy(config)
             bound.loaded_app = with_connection(config.loaded_app, tls_extension(connection), peer)
             protocol: asyncio.Protocol = listener.protocol_class(

@@ -11,13 +11,16 @@ Rules:
     3. A changed policy forgets everything before it is asked; policy and what it allowed are one
        value, so that no thread ever sees one with the other's.
     4. What is remembered is small: callers choose paths, so long ones are decided each time.
+    5. What let a request in is in its scope, so that the same can be asked again later, whatever
+       the application has done to the scope.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from kubetls_sdk.authz import Decision, PolicySet, refusal
+from kubetls_sdk.authz import Decision, Kind, PolicySet, refusal
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import Authorizer
 from kubetls_sdk.server.scope_details import ScopeDetails
@@ -25,10 +28,36 @@ from kubetls_sdk.server.scope_details import ScopeDetails
 if TYPE_CHECKING:
     from kubetls_sdk.server.connection import PeerConnection
 
-__all__ = ("REMEMBERED", "Verdicts")
+__all__ = ("PUBLIC", "REMEMBERED", "Admission", "Verdicts")
 
 REMEMBERED = 2048
 _MAX_PATH = 256
+
+PUBLIC: Final = Decision(True, Kind.ALLOWED, "an anonymous path")
+"""On an anonymous path, everybody is let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What let a request in; shared by equal requests.
+
+    Attributes:
+        verdicts: Of the middleware.
+        decision: `PUBLIC` where the policy was not asked.
+        method: As the policy was asked.
+        path: Likewise.
+    """
+
+    verdicts: Verdicts
+    decision: Decision
+    method: str
+    path: str
+
+    def decide_again(self, connection: PeerConnection, scope: Any) -> Decision:
+        """Ask the policy in force about the same request."""
+        policy, details = self.verdicts.current, ScopeDetails(scope)
+        decision: Decision = policy.decide(connection.spiffe_id, self.method, self.path, details)
+        return decision
 
 
 class Verdicts:
@@ -38,6 +67,7 @@ class Verdicts:
         policy: An authorizer, or a holder of one as `.current`.
 
     Attributes:
+        holder: Has the policy in force as `.current`.
         remembered: The policy that was asked last, and what it allowed, by caller, method, path and
             raw path.
 
@@ -45,25 +75,25 @@ class Verdicts:
         ConfigurationError: Neither.
     """
 
-    __slots__ = ("_holder", "remembered")
+    __slots__ = ("holder", "remembered")
 
     def __init__(self, policy: Any) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
             raise ConfigurationError(f"expected a policy, got {policy!r}")
-        self._holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
-        self.remembered: tuple[Any, dict[tuple[Any, ...], Decision]] = (None, {})
+        self.holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
+        self.remembered: tuple[Any, dict[tuple[Any, ...], Admission]] = (None, {})
 
     @property
     def current(self) -> Any:
         """The policy in force."""
-        return self._holder.current
+        return self.holder.current
 
     def allowed_before(
         self, connection: PeerConnection, method: str, path: str, raw_path: bytes | None
-    ) -> Decision | None:
+    ) -> Admission | None:
         """Return how the policy in force allowed an equal request before, None if it has not."""
         policy, known = self.remembered
-        if self._holder.current is not policy:
+        if self.holder.current is not policy:
             return None
         return known.get((connection.identity, method, path, raw_path))
 
@@ -75,7 +105,7 @@ class Verdicts:
         malformed = refusal(method, path, raw_path, host_count)
         if malformed is not None:
             return malformed
-        policy, details = self._holder.current, ScopeDetails(scope)
+        policy, details = self.holder.current, ScopeDetails(scope)
         decision: Decision = policy.decide(connection.spiffe_id, method, path, details)
         if decision.allowed and not details.is_touched and type(policy) is PolicySet:
             self._remember((connection.identity, method, path, raw_path), policy, decision)
@@ -88,7 +118,7 @@ class Verdicts:
         if policy is not last or len(known) >= REMEMBERED:
             known = {}
             self.remembered = (policy, known)
-        known[request] = decision
+        known[request] = Admission(self, decision, request[1], request[2])
 
 
 class _Fixed:

@@ -163,6 +163,7 @@ def serve(
     policy: Any = None,
     app: Callable[..., Any] | None = None,
     middleware: dict[str, Any] | None = None,
+    wrap: Callable[[Any], Any] | None = None,
     options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Serving]:
@@ -174,7 +175,7 @@ def serve(
         **(middleware or {}),
     )
     config = uvicorn.Config(
-        protected,
+        protected if wrap is None else wrap(protected),
         log_config=None,
         access_log=False,
         proxy_headers=False,
