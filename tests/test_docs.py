@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -243,6 +244,14 @@ class TestTables:
         tree = [line.strip() for line in inspect.getdoc(exceptions).splitlines() if "──" in line]
         text = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
         assert [line for line in tree if line not in text] == []
+
+    def test_extras(self):
+        """Every extra is in the table, and no other is."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+        named = [extra for row in rows for extra in re.findall(r"`(\w+)`", row)]
+        assert sorted(named) == sorted(project["optional-dependencies"])
 
 
 class TestReadme:
