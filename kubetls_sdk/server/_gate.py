@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from kubetls_sdk import metrics
 from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import KubeTLSError, PeerUnauthorizedError, PeerVerificationError
-from kubetls_sdk.server.refusal_log import count_handshake, log, log_refusal
+from kubetls_sdk.server.refusal_log import LogQuota, count_handshake, log, log_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ("Gate", "peer_address", "set_tcp_option")
 
 _TCP = (socket.AF_INET, socket.AF_INET6)
+_failures = LogQuota()
 
 
 class Reception(asyncio.Protocol):
@@ -175,7 +176,8 @@ class Gate(asyncio.Protocol):
                 current.data_received(data)
         except Exception:  # noqa: BLE001 - the outermost frame of a connection
             transport.abort()
-            log.exception("connection of %s failed", self.address)
+            if _failures.take():
+                log.exception("connection of %s failed", self.address)
 
     def _count_success(self) -> None:
         if metrics.is_enabled():

@@ -109,4 +109,7 @@ def _verify(chain: tuple[str, ...], source: Source) -> VerifiedPeer:
 
 def _address(scope: Any) -> str:
     client = scope.get("client")
-    return f"{client[0]}:{client[1]}" if client else "unix socket"
+    if not client:
+        return "unix socket"
+    text = f"{client[0]}:{client[1]}"
+    return text if text.isprintable() else repr(text)  # of a header field, where those are believed

@@ -69,6 +69,14 @@ class TestPresentedChain:
         assert app.scopes == []
         assert "refused handshake of 10.0.0.7:4711" in caplog.text
 
+    def test_address_from_a_header(self, world, app, caplog):
+        """Where the server believes `X-Forwarded-For`, it cannot drive the terminal of the log."""
+        middleware = KubeTLSMiddleware(app, policy=AnyVerified(), source=world.source)
+        scope = scope_with(client_cert_chain=("hello",)) | {"client": ("\x1b[2Jevil", 0)}
+        assert status(call(middleware, scope)) == 401
+        assert "\\x1b[2Jevil" in caplog.text
+        assert "\x1b" not in caplog.text
+
     @pytest.mark.parametrize("error", ["expired", ""], ids=repr)
     def test_error_of_the_server(self, world, app, error):
         """What the server reports as an error is unauthenticated, whatever the chain says."""
