@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kubetls_sdk.cli.implementation import check_implementations
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import AnyVerified
 from kubetls_sdk.server.edge import Edge
@@ -100,6 +101,7 @@ def serve(app: str, **options: Any) -> None:
     if ":" not in app:
         raise ConfigurationError(f"expected the application as 'module:attribute', got {app!r}")
     sys.path.insert(0, options.pop("app_dir") or ".")
+    check_implementations(options)
     arguments = {
         "tls": _tls(options),
         "policy": _policy(options),

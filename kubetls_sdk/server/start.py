@@ -79,6 +79,24 @@ def _bind(config: Config) -> list[Any] | None:
     for listener in (config.probes, config.edge):
         if listener is not None:
             listener.bind()
+    _check_place(config)
     if not config.use_subprocess and (config.uds is not None or config.fd is not None):
         return None  # uvicorn makes these itself in the serving process
     return [config.bind_socket()]
+
+
+def _check_place(config: Config) -> None:
+    """Find what uvicorn would report without the name, and among tracebacks of its own."""
+    if config.fd is not None:
+        try:
+            os.fstat(config.fd)
+        except OSError as err:
+            raise ConfigurationError(
+                f"expected an open socket, got file descriptor {config.fd}: {err.strerror}"
+            ) from err
+    if config.uds is not None:
+        parent = os.path.dirname(os.path.abspath(config.uds))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"expected a writable directory for the unix socket, got {config.uds!r}"
+            )

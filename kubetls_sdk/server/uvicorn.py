@@ -92,6 +92,20 @@ class Config(uvicorn.Config):
         self.users = UserChoice(users)
         self.service: Service | None = None
 
+    def configure_logging(self) -> None:
+        """Set up logging; uvicorn calls this.
+
+        Raises:
+            ConfigurationError: `log_config` cannot be used.
+        """
+        try:
+            super().configure_logging()
+        except Exception as err:
+            shown = self.log_config if isinstance(self.log_config, str) else "a mapping"
+            raise ConfigurationError(
+                f"expected a logging configuration, got {shown}: {' '.join(str(err).split())}"
+            ) from err
+
     def bind_socket(self) -> socket.socket:
         """Take the port; uvicorn would say that it is plain HTTP.
 

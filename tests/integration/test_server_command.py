@@ -98,6 +98,7 @@ def directory(tmp_path, world):
     volume = KubeletVolume(tmp_path / "volume")
     volume.write_svid(world.source.snapshot.svid, [world.ca.bundle])
     (tmp_path / "orders.py").write_text(APPLICATION)
+    (tmp_path / "needy.py").write_text("import absent")
     (tmp_path / "policy.yaml").write_text(POLICY)
     return tmp_path
 
@@ -252,6 +253,14 @@ BAD = [
     pytest.param(["--metrics-path", "/metrics"], "--health-port", id="metrics-nowhere"),
     pytest.param(["--health-port", "0", "--health-path", "x"], "start with '/'", id="bad-path"),
     pytest.param(["--audit-log", "nowhere/audit"], "nowhere/audit", id="bad-audit-log"),
+    pytest.param(["--port", "65536"], "65536 is not in the range", id="no-port"),
+    pytest.param(["--uds", "nowhere/socket"], "nowhere/socket", id="bad-unix-socket"),
+    pytest.param(["--uds", "nowhere/socket", "--workers", "2"], "nowhere/socket", id="workers-uds"),
+    pytest.param(["--fd", "1000"], "file descriptor 1000", id="bad-descriptor"),
+    pytest.param(["--log-config", "orders.py"], "got orders.py: ", id="bad-log-config"),
+    pytest.param(["--http", "h12"], "h11, httptools, zttp", id="unknown-http"),
+    pytest.param(["--loop", "orders:missing"], "'orders:missing'", id="unknown-loop"),
+    pytest.param(["--ws", "needy:Protocol"], "the module 'absent'", id="not-installed"),
 ]
 
 
