@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz import WEBSOCKET, refusal
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server import tracing
 from kubetls_sdk.server._quick_way import quick_way
 from kubetls_sdk.server.authorize import POLICY_KEY
 from kubetls_sdk.server.caller import SCOPE_KEY
@@ -125,8 +126,8 @@ class KubeTLSMiddleware:
             tls: The connection's `tls` extension.
             peer: The connection.
         """
-        can_tell = peer.requests is not None
-        if self._user_check is None and peer.spiffe_id is not None and can_tell:
+        is_usual = peer.spiffe_id is not None and self._user_check is None
+        if is_usual and peer.requests is not None and not tracing.is_enabled():
             self._open.watch(peer)
             return quick_way(self, self.app, self._verdicts, tls=tls, peer=peer)
         return with_connection(self.__call__, tls, peer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decisions on requests in the metrics and in the audit log, where either is enabled."""
+"""Decisions on requests in metrics, audit log and spans, where any of them is enabled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import audit, metrics
 from kubetls_sdk.authz import WEBSOCKET
+from kubetls_sdk.server import tracing
 from kubetls_sdk.server.end_user import USER_ASKED_KEY, user_names
 
 if TYPE_CHECKING:
@@ -20,8 +21,12 @@ _VERSIONS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 
 def is_recorded() -> bool:
     """Whether decisions are counted or written anywhere."""
-    # The two globals themselves: asked at each request, a call costs as much as the answer.
-    return metrics._recorder is not None or audit._recorder is not None  # noqa: SLF001
+    # The globals themselves: asked at each request, a call costs as much as the answer.
+    return (
+        metrics._recorder is not None  # noqa: SLF001
+        or audit._recorder is not None  # noqa: SLF001
+        or tracing._current_span is not None  # noqa: SLF001
+    )
 
 
 def tls_version(scope: Any) -> str | None:
@@ -33,6 +38,9 @@ def tls_version(scope: Any) -> str | None:
 def record_request(connection: PeerConnection, decision: Decision, method: str, scope: Any) -> None:
     """Count and write a decision."""
     verdict = "allowed" if decision.allowed else "denied"
+    tracing.record_on_span(
+        allowed=decision.allowed, identity=connection.identity, scope=scope, verdict=decision
+    )
     metrics.count_request(verdict, decision.rule or "")
     if decision.shadow is not None and not decision.shadow.allowed:
         metrics.count_request("shadow-denied", decision.shadow.rule or "")

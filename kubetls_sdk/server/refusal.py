@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import audit
 from kubetls_sdk.checks import Check, not_decided
+from kubetls_sdk.server import tracing
 from kubetls_sdk.server.end_user import user_names
 from kubetls_sdk.server.record import tls_version
 from kubetls_sdk.server.refusal_log import log_refusal
@@ -130,12 +131,15 @@ class Refusal:
 
 
 def _audit(connection: PeerConnection, reason: str, scope: Any, checks: Checks) -> None:
+    is_verified = checks.service_authentication is Check.PASSED
+    identity = connection.identity if is_verified else None
+    tracing.record_on_span(allowed=False, identity=identity, scope=scope)
     audit.record(
         _event(scope),
         allowed=False,
         peer=connection.address,
         spiffe_id=connection.spiffe_id,
-        verified=checks.service_authentication is Check.PASSED,
+        verified=is_verified,
         method=scope.get("method", "websocket"),
         path=scope["path"],
         reason=reason,
