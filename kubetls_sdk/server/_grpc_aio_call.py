@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from kubetls_sdk.server._grpc_gate import Gate
+    from kubetls_sdk.server._grpc_peer import PeerVerdict
     from kubetls_sdk.server._grpc_streams import StreamWatch
     from kubetls_sdk.server.caller import Caller
 
 __all__ = ("AsyncCalls",)
 
+_EOF = aio.EOF
 _WRITING_SECONDS = 1.0
 """How long a message that the client does not take may delay the end of a call."""
 
@@ -64,18 +66,18 @@ class AsyncCalls:
         return make(serve, None, handler.response_serializer)
 
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit, check = behavior_of(handler), self._gate.door(method), self._gate.check
         deserializer = handler.request_deserializer
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                admission = admit(context)
+                verdict = admit(context)
                 raw = await context.read()
-                if raw is aio.EOF:
+                if raw is _EOF:
                     raise missing_message(method)
                 request = deserialize(raw, deserializer)
-                response = await behavior(request, _CallContext(context, admission, None))
-                admission.check()
+                response = await behavior(request, _UnaryContext(context, verdict.caller))
+                check(verdict, context)
             except RefusedCallError as refused:
                 await context.abort(refused.code, refused.details)
             else:
@@ -88,8 +90,9 @@ class AsyncCalls:
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                admission = admit(context)
-                call = _CallContext(context, admission, handler.request_deserializer)
+                verdict = admit(context)
+                admission = Admission(self._gate, verdict, context.peer())
+                call = _CallContext(context, verdict, admission, handler.request_deserializer)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
                     response = await behavior(call.messages(), call)
                 admission.check()
@@ -106,8 +109,9 @@ class AsyncCalls:
 
         async def serve(_: Any, context: Any) -> None:
             try:
-                admission = admit(context)
-                call = _CallContext(context, admission, handler.request_deserializer)
+                verdict = admit(context)
+                admission = Admission(self._gate, verdict, context.peer())
+                call = _CallContext(context, verdict, admission, handler.request_deserializer)
                 argument = await _argument(handler, call, method)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
                     await answer(behavior(argument, call), call)
@@ -130,24 +134,35 @@ class AsyncCalls:
         return serve
 
 
-class _CallContext:
-    """The servicer context that the application gets: it reads messages, checked ones.
+class _UnaryContext:
+    """The servicer context that the application gets, which knows the caller."""
+
+    __slots__ = ("_context", "kubetls_caller")
+
+    def __init__(self, context: Any, caller: Caller) -> None:
+        self._context = context
+        self.kubetls_caller = caller
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+class _CallContext(_UnaryContext):
+    """The same of a stream: it reads messages, checked ones.
 
     Attributes:
         is_writing: gRPC has a message to send, and can send nothing else meanwhile.
     """
 
-    __slots__ = ("_admission", "_context", "_deserializer", "is_writing")
+    __slots__ = ("_admission", "_deserializer", "is_writing")
 
-    def __init__(self, context: Any, admission: Admission, deserializer: Any) -> None:
-        self._context = context
+    def __init__(
+        self, context: Any, verdict: PeerVerdict, admission: Admission, deserializer: Any
+    ) -> None:
+        super().__init__(context, verdict.caller)
         self._admission = admission
         self._deserializer = deserializer
         self.is_writing = False
-
-    @property
-    def kubetls_caller(self) -> Caller:
-        return self._admission.verdict.caller
 
     async def read(self) -> Any:
         raw = await self._context.read()
@@ -173,9 +188,6 @@ class _CallContext:
     async def messages(self) -> AsyncIterator[Any]:
         while (message := await self.read()) is not aio.EOF:
             yield message
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
 
 
 class _AsyncStream:

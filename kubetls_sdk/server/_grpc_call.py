@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kubetls_sdk.server._grpc_gate import Gate
+    from kubetls_sdk.server._grpc_peer import PeerVerdict
     from kubetls_sdk.server._grpc_streams import StreamWatch
 
 __all__ = ("CALLER", "ThreadedCalls", "watched")
@@ -72,14 +73,18 @@ class ThreadedCalls:
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
         if handler.request_streaming:
             return self._collecting(handler, method)
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit, check = behavior_of(handler), self._gate.door(method), self._gate.check
+        deserializer = handler.request_deserializer
 
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             try:
-                admission = admit(context)
-                argument = _argument(handler, requests, admission)
-                response = behavior(argument, _with_caller(context, admission))
-                admission.check()
+                verdict = admit(context)
+                raw = next(requests, None)
+                if raw is None:
+                    raise missing_message(method)
+                request = deserialize(raw, deserializer)
+                response = behavior(request, _with_caller(context, verdict))
+                check(verdict, context)
             except RefusedCallError as refused:
                 return context.abort(refused.code, refused.details)
             return response
@@ -91,10 +96,11 @@ class ThreadedCalls:
 
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             with _answering(context):
-                admission = admit(context)
-                argument = _argument(handler, requests, admission)
+                verdict = admit(context)
+                admission = Admission(self._gate, verdict, context.peer())
+                argument = _argument(handler, requests, admission, method)
                 with watched(self._watch, _ThreadedStream(admission, context)):
-                    response = behavior(argument, _with_caller(context, admission))
+                    response = behavior(argument, _with_caller(context, verdict))
                 admission.check()
                 return response
 
@@ -106,10 +112,11 @@ class ThreadedCalls:
         # A generator, since an asyncio server calls this in its event loop and iterates elsewhere.
         def serve(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
             with _answering(context):
-                admission = admit(context)
-                argument = _argument(handler, requests, admission)
+                verdict = admit(context)
+                admission = Admission(self._gate, verdict, context.peer())
+                argument = _argument(handler, requests, admission, method)
                 with watched(self._watch, _ThreadedStream(admission, context)):
-                    for response in behavior(argument, _with_caller(context, admission)):
+                    for response in behavior(argument, _with_caller(context, verdict)):
                         admission.check()
                         yield response
 
@@ -121,13 +128,14 @@ class ThreadedCalls:
 
         def serve(requests: Iterator[bytes], context: Any, send: Callable[[Any], None]) -> None:
             with _answering(context):
-                admission = admit(context)
-                argument = _argument(handler, requests, admission)
+                verdict = admit(context)
+                admission = Admission(self._gate, verdict, context.peer())
+                argument = _argument(handler, requests, admission, method)
                 stream = _ThreadedStream(admission, context)
                 self._watch.add(stream)
                 if not context.add_callback(lambda: self._watch.discard(stream)):
                     self._watch.discard(stream)
-                behavior(argument, _with_caller(context, admission), send)
+                behavior(argument, _with_caller(context, verdict), send)
 
         return serve
 
@@ -189,20 +197,20 @@ class _ContextWithCaller:
         return getattr(self._context, name)
 
 
-def _argument(handler: Any, requests: Iterator[bytes], admission: Admission) -> Any:
+def _argument(handler: Any, requests: Iterator[bytes], admission: Admission, method: str) -> Any:
     if handler.request_streaming:
         return _Messages(requests, handler.request_deserializer, admission)
     raw = next(requests, None)
     if raw is None:
-        raise missing_message(admission.method)
+        raise missing_message(method)
     return deserialize(raw, handler.request_deserializer)
 
 
-def _with_caller(context: Any, admission: Admission) -> Any:
+def _with_caller(context: Any, verdict: PeerVerdict) -> Any:
     try:
-        context.kubetls_caller = admission.verdict.caller
+        context.kubetls_caller = verdict.caller
     except AttributeError:
-        return _ContextWithCaller(context, admission.verdict.caller)
+        return _ContextWithCaller(context, verdict.caller)
     return context
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from kubetls_sdk.authz import Decision
-    from kubetls_sdk.server._grpc_peer import PeerVerdict, Presented
+    from kubetls_sdk.server._grpc_peer import PeerVerdict
     from kubetls_sdk.source import Source
 
 __all__ = ("Admission", "Gate", "RefusedCallError", "is_canonical")
@@ -59,25 +59,23 @@ class RefusedCallError(Exception):
 
 
 class Admission:
-    """A call that was let through.
+    """A stream that was let through.
+
+    Args:
+        gate: Let it through.
+        verdict: Who calls.
+        address: Of the other end, as gRPC spells it.
 
     Attributes:
-        verdict: Who calls.
-        method: What is called.
-        address: Of the other end, as gRPC spells it.
         ended: Why the call may not go on, set when that is found out.
     """
 
-    __slots__ = ("_gate", "_presented", "address", "ended", "method", "verdict")
+    __slots__ = ("_address", "_gate", "_verdict", "ended")
 
-    def __init__(
-        self, gate: Gate, presented: Presented, verdict: PeerVerdict, method: str, address: str
-    ) -> None:
+    def __init__(self, gate: Gate, verdict: PeerVerdict, address: str) -> None:
         self._gate = gate
-        self._presented = presented
-        self.verdict = verdict
-        self.method = method
-        self.address = address
+        self._verdict = verdict
+        self._address = address
         self.ended: str | None = None
 
     def check(self) -> None:
@@ -92,14 +90,18 @@ class Admission:
     def refusal(self) -> str | None:
         """Say why the peer is not trusted any more, or None; logged and counted once."""
         if self.ended is None:
-            reason = self._gate.reason_against(self._presented)
+            reason = self._gate.reason_against(self._verdict)
             if reason is not None:
                 self.ended = reason
-                caller = self.verdict.caller.spiffe_id
-                address = address_of(self.address)
-                log_refusal("connection", reason, address=address, spiffe_id=caller)
-                metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="refused")
+                log_ended(self._verdict, reason, self._address)
         return self.ended
+
+
+def log_ended(verdict: PeerVerdict, reason: str, address: str) -> None:
+    """Log and count a call that ends because its peer is not trusted any more."""
+    caller = verdict.caller.spiffe_id
+    log_refusal("connection", reason, address=address_of(address), spiffe_id=caller)
+    metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="refused")
 
 
 class Gate:
@@ -124,6 +126,7 @@ class Gate:
         intermediates: Sequence[Certificate] = (),
     ) -> None:
         self._verdicts = PeerVerdicts(source, intermediates)
+        self.reason_against = self._verdicts.reason_against
         self._policy = policy
         self._is_holder = hasattr(policy, "current")
         self._open = frozenset(open_methods)
@@ -131,7 +134,7 @@ class Gate:
             if is_canonical(method) is None:
                 raise ConfigurationError(f"expected '/package.Service/Method', got {method!r}")
 
-    def door(self, method: str) -> Callable[[Any], Admission]:
+    def door(self, method: str) -> Callable[[Any], PeerVerdict]:
         """Make the function that admits calls of one method, given their servicer contexts.
 
         It raises `RefusedCallError` for who may not call; that is logged already.
@@ -142,7 +145,7 @@ class Gate:
         about = self._verdicts.about
         is_fit, is_open = is_canonical(method) is not None, method in self._open
 
-        def admit(context: Any) -> Admission:
+        def admit(context: Any) -> PeerVerdict:
             presented = presented_by(context.auth_context())
             try:
                 verdict = about(presented)
@@ -157,16 +160,20 @@ class Gate:
                 raise _refused(context, method, "the path is not canonical", code, verdict)
             if not is_open:
                 self._authorize(context, method, verdict)
-            return Admission(self, presented, verdict, method, context.peer())
+            return verdict
 
         return admit
 
-    def reason_against(self, presented: Presented) -> str | None:
-        """Say why a peer is refused now, or None."""
-        try:
-            return self._verdicts.about(presented).reason
-        except CredentialError as err:
-            return f"our own credentials are not available: {err}"
+    def check(self, verdict: PeerVerdict, context: Any) -> None:
+        """Check before a single answer that the peer is still trusted.
+
+        Raises:
+            RefusedCallError: It is not.
+        """
+        reason = self.reason_against(verdict)
+        if reason is not None:
+            log_ended(verdict, reason, context.peer())
+            raise RefusedCallError(grpc.StatusCode.UNAUTHENTICATED)
 
     def _authorize(self, context: Any, method: str, verdict: PeerVerdict) -> None:
         policy = self._policy.current if self._is_holder else self._policy

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from kubetls_sdk._profile import MALFORMED
-from kubetls_sdk.exceptions import PeerVerificationError
+from kubetls_sdk.exceptions import CredentialError, PeerVerificationError
 from kubetls_sdk.server.caller import ANONYMOUS, Caller
 from kubetls_sdk.verification import verify_svid
 
@@ -48,24 +48,34 @@ class PeerVerdict:
         caller: The peer, as applications see it; anonymous when it is refused.
         claimed: The identity that a refused peer claims.
         expires_at: Seconds since the epoch.
-        generation: Of the source.
+        presented: What it rests on.
         reason: Why the peer is refused, or None.
+        snapshot: Of the source.
     """
 
-    __slots__ = ("caller", "claimed", "expires_at", "generation", "reason")
+    __slots__ = ("caller", "claimed", "expires_at", "presented", "reason", "snapshot")
 
-    def __init__(self, generation: int, peer: VerifiedPeer) -> None:
-        self.generation = generation
+    def __init__(self, presented: Presented, snapshot: Snapshot, peer: VerifiedPeer) -> None:
+        self.presented = presented
+        self.snapshot = snapshot
         self.caller = Caller.of(peer)
         self.claimed: SpiffeId | None = None
         self.expires_at = peer.expires_at.timestamp()
         self.reason: str | None = None
 
+    @property
+    def generation(self) -> int:
+        """Of the source."""
+        return self.snapshot.generation
+
     @classmethod
-    def refused(cls, generation: int, err: PeerVerificationError) -> PeerVerdict:
+    def refused(
+        cls, presented: Presented, snapshot: Snapshot, err: PeerVerificationError
+    ) -> PeerVerdict:
         """The verdict about a peer that proved nothing."""
         verdict = cls.__new__(cls)
-        verdict.generation = generation
+        verdict.presented = presented
+        verdict.snapshot = snapshot
         verdict.caller = ANONYMOUS
         verdict.claimed = err.spiffe_id
         verdict.expires_at = float("inf")
@@ -104,13 +114,22 @@ class PeerVerdicts:
             verdict = known[1][presented] = self._verify(presented, snapshot)
         return verdict
 
+    def reason_against(self, verdict: PeerVerdict) -> str | None:
+        """Say why a peer that was admitted is refused now, or None."""
+        try:
+            if verdict.snapshot is self._source.snapshot and time() <= verdict.expires_at:
+                return None
+            return self.about(verdict.presented).reason
+        except CredentialError as err:
+            return f"our own credentials are not available: {err}"
+
     def _verify(self, presented: Presented, snapshot: Snapshot) -> PeerVerdict:
         try:
             chain = self._chain(presented)
             peer = verify_svid(chain, bundles=snapshot.bundles, now=datetime.now(UTC))
         except PeerVerificationError as err:
-            return PeerVerdict.refused(snapshot.generation, err)
-        return PeerVerdict(snapshot.generation, peer)
+            return PeerVerdict.refused(presented, snapshot, err)
+        return PeerVerdict(presented, snapshot, peer)
 
     def _chain(self, presented: Presented) -> list[x509.Certificate]:
         leaf_pem, rest_pem = presented
