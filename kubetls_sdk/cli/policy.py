@@ -74,9 +74,8 @@ def check(files: tuple[Path, ...], trust_domain: TrustDomain, as_json: bool, str
     if as_json:
         _print_json({"rules": rules, "findings": [dataclasses.asdict(each) for each in findings]})
     else:
-        click.echo(
-            "\n".join([*finding_lines(findings), f"{rules} rules, {len(findings)} warnings"])
-        )
+        found = f"{_count(rules, 'rule')}, {_count(len(findings), 'warning')}"
+        click.echo("\n".join([*finding_lines(findings), found]))
     sys.exit(1 if strict and findings else 0)
 
 
@@ -278,6 +277,10 @@ def _domain(text: str) -> TrustDomain:
         return TrustDomain.parse(text)
     except SpiffeIdError as err:
         raise click.BadParameter(str(err), param_hint="--trust-domain") from err
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _text(path: Path) -> str:

@@ -71,7 +71,9 @@ class TestCheck:
         """File, line and code; with --strict they are failures."""
         text = rules(allow="- {name: all, from: {trustDomain: '*'}, to: {paths: /**}}")
         shell.write("wide.yaml", text)
-        assert "wide.yaml:6: too-wide: p/all: callers of" in shell.status(0, "check", "wide.yaml")
+        printed = shell.status(0, "check", "wide.yaml")
+        assert "wide.yaml:6: too-wide: p/all: callers of" in printed
+        assert printed.splitlines()[-1] == "1 rule, 1 warning"
         found = shell.json(1, "check", "wide.yaml", "--strict")["findings"]
         assert [(each["code"], each["line"], each["rule"]) for each in found] == [
             ("too-wide", 6, "all")
