@@ -47,8 +47,9 @@ LOGGER = "kubetls.audit"
 MAX_CHARACTERS = 1024
 """Texts of a peer, such as paths, are cut to this length; `...` then marks the cut."""
 
-Event = Literal["handshake", "connection", "request", "websocket", "grpc"]
-"""What was decided on: a TLS handshake, a living connection, or one call of a protocol."""
+Event = Literal["handshake", "connection", "request", "websocket", "grpc", "action"]
+"""What was decided on: a TLS handshake, a living connection, one call of a protocol, or an action
+of the application."""
 
 _MAX_PARTS = 1024
 _log = logging.getLogger(LOGGER)

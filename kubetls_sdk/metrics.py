@@ -148,7 +148,8 @@ METRICS = (
     Metric(
         REQUESTS,
         "counter",
-        "Authorized requests, by decision (allowed, denied, shadow-denied) and name of the rule.",
+        "Decisions, by result (allowed, denied, shadow-denied; action-allowed and action-denied for"
+        " what single routes require) and name of the rule.",
         ("decision", "rule"),
     ),
     Metric(DECISION_SECONDS, "histogram", "Time of one policy decision.", buckets=_TINY),

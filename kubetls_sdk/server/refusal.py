@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from kubetls_sdk.checks import Checks
     from kubetls_sdk.server.connection import PeerConnection
 
-__all__ = ("POLICY_VIOLATION", "Refusal")
+__all__ = ("POLICY_VIOLATION", "TITLES", "Refusal")
 
 POLICY_VIOLATION = 1008
 """The WebSocket close code of every refusal, before and after the handshake."""
 
-_TITLES = {
+TITLES = {
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
@@ -114,8 +114,9 @@ class Refusal:
         else:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
 
-    async def _send(self, kind: str, send: Any) -> None:
-        title = _TITLES[self.status]
+    def content(self) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Body and headers of the answer: problem details that tell the status alone."""
+        title = TITLES[self.status]
         body = json.dumps({"type": "about:blank", "title": title, "status": self.status}).encode()
         headers = [
             (b"content-type", b"application/problem+json"),
@@ -126,6 +127,10 @@ class Refusal:
         elif self.status == 401:  # RFC 9110 §11.6.1
             headers.append((b"www-authenticate", b"MutualTLS"))
             headers.append((b"connection", b"close"))
+        return body, headers
+
+    async def _send(self, kind: str, send: Any) -> None:
+        body, headers = self.content()
         await send({"type": f"{kind}.start", "status": self.status, "headers": headers})
         await send({"type": f"{kind}.body", "body": body})
 
