@@ -27,7 +27,7 @@ MIB = 1 << 20
     ],
 )
 def test_nothing_grows(mode, kind, times):
-    """1,000 rotations, 10,000 channels opened again and 1,000 different ones leave nothing behind."""
+    """1,000 rotations, 10,000 reopened and 1,000 different channels leave nothing behind."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.grpc_endurance", mode, kind],
         cwd=ROOT,
