@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from kubetls_sdk.server._user_check import UserCheck
-    from kubetls_sdk.server.authorizer import Authorizer
+    from kubetls_sdk.server.authorizer import Authorizer, AuthorizerHolder
     from kubetls_sdk.source import Source
     from kubetls_sdk.users.authentication import Users
 
@@ -72,7 +72,7 @@ class KubeTLSMiddleware:
         self,
         app: Callable[..., Any],
         *,
-        policy: Authorizer,
+        policy: Authorizer | AuthorizerHolder,
         source: Source | None = None,
         optional: bool = False,
         anonymous_paths: Iterable[str] = (),

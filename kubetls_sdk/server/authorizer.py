@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.authz.details import Details
     from kubetls_sdk.spiffe_id import SpiffeId
 
-__all__ = ("AnyCaller", "AnyVerified", "Authorizer")
+__all__ = ("AnyCaller", "AnyVerified", "Authorizer", "AuthorizerHolder")
 
 _ALLOWED = Decision(True, Kind.ALLOWED, "every verified workload is allowed", rule="any-verified")
 _ALLOWED_ALL = Decision(True, Kind.ALLOWED, "every caller is allowed", rule="any-caller")
@@ -28,6 +28,15 @@ class Authorizer(Protocol):
         self, caller: SpiffeId | None, method: str, path: str, details: Details, /
     ) -> Decision:
         """Decide about one request; see `kubetls_sdk.authz.PolicySet.decide`."""
+        ...
+
+
+class AuthorizerHolder(Protocol):
+    """Holds the authorizer that is in force, such as `kubetls_sdk.policy_file.PolicyFile`."""
+
+    @property
+    def current(self) -> Authorizer:
+        """Decides about the next request."""
         ...
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable, Sequence
 
-    from kubetls_sdk.server.authorizer import Authorizer
+    from kubetls_sdk.server.authorizer import Authorizer, AuthorizerHolder
     from kubetls_sdk.users.settings import UserSettings
 
 __all__ = ("serve",)
@@ -48,7 +48,7 @@ async def serve(
     app: Callable[..., Any],
     config: Config,
     *,
-    policy: Authorizer | Sequence[str | os.PathLike[str]],
+    policy: Authorizer | AuthorizerHolder | Sequence[str | os.PathLike[str]],
     tls: MutualTls | None = None,
     anonymous_paths: Sequence[str] = (),
     users: UserSettings | str | os.PathLike[str] | None = None,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from kubetls_sdk.server.authorizer import Authorizer
+    from kubetls_sdk.server.authorizer import Authorizer, AuthorizerHolder
     from kubetls_sdk.server.edge import Edge
     from kubetls_sdk.server.probes import Probes
     from kubetls_sdk.users.settings import UserSettings
@@ -69,7 +69,7 @@ class Config(uvicorn.Config):
         app: Callable[..., Any] | str,
         *,
         tls: MutualTls,
-        policy: Authorizer | Sequence[str | os.PathLike[str]],
+        policy: Authorizer | AuthorizerHolder | Sequence[str | os.PathLike[str]],
         probes: Probes | None = None,
         edge: Edge | None = None,
         anonymous_paths: Sequence[str] = (),
@@ -210,7 +210,7 @@ def log_config() -> dict[str, Any]:
 def run(
     app: Callable[..., Any] | str,
     *,
-    policy: Authorizer | Sequence[str | os.PathLike[str]],
+    policy: Authorizer | AuthorizerHolder | Sequence[str | os.PathLike[str]],
     tls: MutualTls | None = None,
     **options: Any,
 ) -> None:
