@@ -48,7 +48,9 @@ class _Interceptor:
         stream_recheck: float = STREAM_RECHECK_SECONDS,
     ) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
-            raise ConfigurationError(f"expected a policy, got {policy!r}")
+            raise ConfigurationError(
+                f"expected a policy such as PolicyFile(...) or AnyVerified(), got {policy!r}"
+            )
         gate = Gate(source, policy, open_methods=open_methods, intermediates=intermediates)
         self._calls = self._kind(gate, StreamWatch(source, stream_recheck))
         self._wrapped: dict[str, tuple[Any, Any]] = {}

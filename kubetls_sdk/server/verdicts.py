@@ -79,7 +79,9 @@ class Verdicts:
 
     def __init__(self, policy: Any) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
-            raise ConfigurationError(f"expected a policy, got {policy!r}")
+            raise ConfigurationError(
+                f"expected a policy such as PolicyFile(...) or AnyVerified(), got {policy!r}"
+            )
         self.holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
         self.remembered: tuple[Any, dict[tuple[Any, ...], Admission]] = (None, {})
 
