@@ -55,7 +55,7 @@ class Result:
     """Everything that the demo reports.
 
     Attributes:
-        admission: What happened to each caller.
+        admission: What happened to each caller, and which of the five checks failed.
         endurance: What came of the load.
     """
 

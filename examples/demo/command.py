@@ -73,11 +73,15 @@ def _run(options: argparse.Namespace, shown: Screen) -> Result:
         shown.step("Calling orders: callers that it should serve, and callers that it should not")
         admission = admission_cases(ready)
         shown.table(f"Who gets in ({_CONTROL})", admission)
+        shown.step("Asking for a user's orders: each request is right but for one thing")
+        checks = ready.five_checks.cases()
+        shown.table("The five checks on each request, by the wire and the audit log", checks)
+        ready.five_checks.close()
         shown.step("Rotating everything while web calls orders without a pause")
         lasting = endurance(ready)
         shown.table(f"While everything rotates ({_CONTROL})", lasting.cases)
         shown.facts("A change of the volume is in effect on the wire after", _durations(lasting))
-    return Result(tuple(admission), lasting)
+    return Result((*admission, *checks), lasting)
 
 
 def _write(result: Result, file: Path) -> None:

@@ -76,6 +76,10 @@ class Domains:
         """A second SVID of web, whose holder does not rotate it."""
         return self.ours.issue(_PATHS["web"], ttl=ttl)
 
+    def billing(self) -> X509Svid:
+        """A second SVID of billing."""
+        return self.ours.issue(_PATHS["billing"])
+
     def forged(self) -> Credential:
         """Web's name, signed by the CA of `partner.example`, which orders trusts for its own."""
         return self.partners.issue_for(OURS, _PATHS["web"])

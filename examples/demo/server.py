@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from examples.demo.wire import Answer
 
-__all__ = ("OrdersServer",)
+__all__ = ("ORDERS_DIRECTORY", "OrdersServer")
 
 _RUNNING = r"running on https://127\.0\.0\.1:(\d+)"
-_POLICY = Path(__file__).with_name("policy.yaml")
+ORDERS_DIRECTORY = Path(__file__).parent
+_POLICY = ORDERS_DIRECTORY / "policy.yaml"
 _LOG_SECONDS = 3.0
 _OK = 200
 
@@ -32,10 +33,20 @@ class OrdersServer:
         command: What is started in place of `kubetls`.
         volume: What is mounted.
         log: Where its log goes.
+        policy: The file that says who may call.
+        options: More of `kubetls serve`.
     """
 
-    def __init__(self, command: Sequence[str], volume: Path, log: Path) -> None:
-        arguments = ["serve", "examples.demo.orders:app", "--policy", str(_POLICY)]
+    def __init__(
+        self,
+        command: Sequence[str],
+        volume: Path,
+        log: Path,
+        *,
+        policy: Path = _POLICY,
+        options: Sequence[str] = (),
+    ) -> None:
+        arguments = ["serve", "examples.demo.orders:app", "--policy", str(policy), *options]
         listen = ["--host", "127.0.0.1", "--port", "0"]
         self._child = Child(
             "orders",

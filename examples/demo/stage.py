@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from examples.demo.control import Controls
 from examples.demo.domains import Domains
+from examples.demo.five_checks import FiveChecks
 from examples.demo.server import OrdersServer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Stage:
         domains: Writes what is mounted.
         orders: The server under test.
         controls: Stock servers.
+        five_checks: Orders with end users.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class Stage:
     domains: Domains
     orders: OrdersServer
     controls: Controls
+    five_checks: FiveChecks
 
 
 @contextmanager
@@ -78,4 +81,6 @@ def stage(settings: Settings, screen: Screen) -> Iterator[Stage]:
         volume, log = domains.volume("orders"), settings.logs / "orders.log"
         orders = stack.enter_context(closing(OrdersServer(settings.kubetls, volume, log)))
         controls = stack.enter_context(closing(Controls(domains, keys, settings.logs)))
-        yield Stage(settings, screen, domains, orders, controls)
+        checks = FiveChecks(settings.kubetls, domains, keys, settings.logs)
+        stack.enter_context(closing(checks))
+        yield Stage(settings, screen, domains, orders, controls, checks)

@@ -23,6 +23,7 @@ from cryptography import x509
 from examples.demo.child import DemoError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 __all__ = ("Answer", "Credential", "HeldConnection", "Refusal", "StockCaller", "WireConnection")
@@ -108,10 +109,10 @@ class WireConnection:
         """What the server gave us to resume with; complete after a first answer."""
         return self._tls.session
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a request and read the answer, if one comes."""
         try:
-            self._http.request("GET", path)
+            self._http.request("GET", path, headers=headers or {})
             response = self._http.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as err:

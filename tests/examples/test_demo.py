@@ -27,7 +27,12 @@ SABOTAGES = {
     "no_domain_check": {"web's name, signed by the partner's CA"},
     "no_request_check": {"expires while connected: kept-alive connection"},
     "with_resumption": {"expires while connected: TLS resumption"},
-    "no_policy": {"billing deletes an order"},
+    "no_policy": {
+        "billing deletes an order",
+        "alice's orders, by billing for alice",
+        "alice's orders, by web for bob",
+    },
+    "no_token_expiry": {"alice's orders, with an expired token"},
 }
 
 
@@ -68,6 +73,19 @@ class TestDemo:
         names = [case["name"] for case in runs("right").document["cases"]]
         assert set().union(*SABOTAGES.values()) <= set(names)
         assert sum(name.startswith("control: ") for name in names) == 3
+
+    def test_shows_each_of_the_five_checks(self, runs):
+        """One request passes all of them, and for each there is one that fails it alone."""
+        cases = runs("right").document["cases"]
+        observed = [case["observed"] for case in cases if case["name"].startswith("alice's")]
+        assert observed == [
+            "200: all five passed",
+            "no answer: encryption failed",
+            "no answer: service authentication failed",
+            "403: service authorization failed",
+            "401: user authentication failed",
+            "403: user authorization failed",
+        ]
 
     def test_prints_plain_text_without_a_terminal(self, runs):
         """No escape sequence, no carriage return: a log of CI stays readable."""
