@@ -12,12 +12,15 @@ import socket as plain_socket
 
 import httpx
 import pytest
+import trustme
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_websocket
 
 from kubetls_sdk import TrustDomain, audit
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.policy_file import PolicyFile
+from kubetls_sdk.server.edge import Edge
+from tests.integration import test_server_edge as edge_server
 from tests.integration import test_server_hypercorn as hypercorn
 from tests.integration.serving import GET, World, exchange, read_to_end, serve
 from tests.waiting import until
@@ -35,10 +38,10 @@ policies:
   - name: shop
     allow:
       - name: calls
-        from: {{namespace: {who}}}
+        from: {who}
         to: {{paths: "/**"}}
       - name: opens
-        from: {{namespace: {who}}}
+        from: {who}
         to: {{paths: "/**", websocket: true}}
     deny:
       - name: closed
@@ -46,20 +49,23 @@ policies:
 """
 
 
-def policy_text(closed="/nothing", who="shop"):
+def policy_text(closed="/nothing", namespace="shop", anonymous=False):
+    who = "{anonymous: true}" if anonymous else f"{{namespace: {namespace}}}"
     return TEXT.format(closed=closed, who=who)
 
 
 class LivePolicy:
     """A holder of policies that tells of changes, as `PolicyFile` does."""
 
-    def __init__(self):
-        self.put()
+    def __init__(self, **values):
+        self.values = values
         self.callbacks = []
+        self.put()
 
     def put(self, **values):
-        self.current = PolicySet.parse({"p": policy_text(**values)}, trust_domain=OWN)
-        for callback in getattr(self, "callbacks", ()):
+        text = policy_text(**{**self.values, **values})
+        self.current = PolicySet.parse({"p": text}, trust_domain=OWN)
+        for callback in tuple(self.callbacks):
             callback(self.current)
 
     def subscribe(self, callback):
@@ -247,6 +253,27 @@ class TestResponse:
             policy.put(closed="/stream")
             assert b"tick" in read_to_end(connection)
 
+    def test_edge(self, world, tmp_path):
+        """An anonymous caller at the public listener keeps nothing either."""
+        policy, web_pki = LivePolicy(anonymous=True), trustme.CA()
+        edge_server.write(tmp_path, web_pki)
+        edge = Edge(
+            port=0,
+            host="127.0.0.1",
+            certificate=str(tmp_path / "tls.crt"),
+            key=str(tmp_path / "tls.key"),
+        )
+        with (
+            edge_server.running(world, edge=edge, policy=policy, stream_recheck=0.5),
+            edge_server.connected(
+                edge.bound_port, *edge_server.public_client(web_pki)
+            ) as connection,
+        ):
+            connection.sendall(STREAM)
+            assert connection.recv(65536)
+            policy.put(closed="/stream")
+            assert b"tick" in read_to_end(connection)
+
     def test_hypercorn(self, world, policy):
         """Under hypercorn its connection ends."""
         with (
@@ -281,7 +308,7 @@ class TestWebSocket:
             connect_websocket(f"wss://localhost:{serving.port}/", ssl=world.client()) as socket,
         ):
             _echo(socket)
-            policy.put(who="other")
+            policy.put(namespace="other")
             assert _close_code(socket) == 1008
 
     def test_allowed(self, world, policy):
