@@ -91,7 +91,7 @@ class AsyncCalls:
         async def serve(_: Any, context: Any) -> Any:
             try:
                 verdict = admit(context)
-                admission = Admission(self._gate, verdict, context.peer())
+                admission = Admission(self._gate, verdict, method, context)
                 call = _CallContext(context, verdict, admission, handler.request_deserializer)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
                     response = await behavior(call.messages(), call)
@@ -110,7 +110,7 @@ class AsyncCalls:
         async def serve(_: Any, context: Any) -> None:
             try:
                 verdict = admit(context)
-                admission = Admission(self._gate, verdict, context.peer())
+                admission = Admission(self._gate, verdict, method, context)
                 call = _CallContext(context, verdict, admission, handler.request_deserializer)
                 argument = await _argument(handler, call, method)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):

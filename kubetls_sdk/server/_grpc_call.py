@@ -97,7 +97,7 @@ class ThreadedCalls:
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             with _answering(context):
                 verdict = admit(context)
-                admission = Admission(self._gate, verdict, context.peer())
+                admission = Admission(self._gate, verdict, method, context)
                 argument = _argument(handler, requests, admission, method)
                 with watched(self._watch, _ThreadedStream(admission, context)):
                     response = behavior(argument, _with_caller(context, verdict))
@@ -113,7 +113,7 @@ class ThreadedCalls:
         def serve(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
             with _answering(context):
                 verdict = admit(context)
-                admission = Admission(self._gate, verdict, context.peer())
+                admission = Admission(self._gate, verdict, method, context)
                 argument = _argument(handler, requests, admission, method)
                 with watched(self._watch, _ThreadedStream(admission, context)):
                     for response in behavior(argument, _with_caller(context, verdict)):
@@ -129,7 +129,7 @@ class ThreadedCalls:
         def serve(requests: Iterator[bytes], context: Any, send: Callable[[Any], None]) -> None:
             with _answering(context):
                 verdict = admit(context)
-                admission = Admission(self._gate, verdict, context.peer())
+                admission = Admission(self._gate, verdict, method, context)
                 argument = _argument(handler, requests, admission, method)
                 stream = _ThreadedStream(admission, context)
                 self._watch.add(stream)

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from kubetls_sdk.authz import GRPC
 from kubetls_sdk.exceptions import ConfigurationError, CredentialError
 from kubetls_sdk.server._grpc_details import GrpcDetails, address_of
 from kubetls_sdk.server._grpc_peer import PeerVerdicts, presented_by
+from kubetls_sdk.server.ending import ENDED
 from kubetls_sdk.server.record import is_recorded
 from kubetls_sdk.server.refusal_log import log_refusal
 
@@ -64,37 +66,51 @@ class Admission:
     Args:
         gate: Let it through.
         verdict: Who calls.
-        address: Of the other end, as gRPC spells it.
+        method: The path as it was sent.
+        context: gRPC's, of the call.
 
     Attributes:
         ended: Why the call may not go on, set when that is found out.
     """
 
-    __slots__ = ("_address", "_gate", "_verdict", "ended")
+    __slots__ = ("_code", "_context", "_gate", "_method", "_policy", "_verdict", "ended")
 
-    def __init__(self, gate: Gate, verdict: PeerVerdict, address: str) -> None:
+    def __init__(self, gate: Gate, verdict: PeerVerdict, method: str, context: Any) -> None:
         self._gate = gate
         self._verdict = verdict
-        self._address = address
+        self._method = method
+        self._context = context
+        self._policy: Any = None  # that allowed it last; asked again, lest it changed meanwhile
+        self._code = grpc.StatusCode.UNAUTHENTICATED
         self.ended: str | None = None
 
     def check(self) -> None:
-        """Check again, between messages and before an answer, that the peer is still trusted.
+        """Check again, between messages and before an answer, that the call may still go on.
 
         Raises:
-            RefusedCallError: It is not.
+            RefusedCallError: Its peer is not trusted, or the policy does not allow it any more.
         """
         if self.refusal() is not None:
-            raise RefusedCallError(grpc.StatusCode.UNAUTHENTICATED)
+            raise RefusedCallError(self._code)
 
     def refusal(self) -> str | None:
-        """Say why the peer is not trusted any more, or None; logged and counted once."""
+        """Say why the call may not go on, or None; logged and counted once."""
         if self.ended is None:
             reason = self._gate.reason_against(self._verdict)
             if reason is not None:
                 self.ended = reason
-                log_ended(self._verdict, reason, self._address)
+                log_ended(self._verdict, reason, self._context.peer())
+            elif self._gate.current_policy is not self._policy:
+                self._decide_again()
         return self.ended
+
+    def _decide_again(self) -> None:
+        policy = self._gate.current_policy
+        self.ended = self._gate.denial(policy, self._context, self._method, self._verdict)
+        if self.ended is None:
+            self._policy = policy
+        else:
+            self._code = grpc.StatusCode.PERMISSION_DENIED
 
 
 def log_ended(verdict: PeerVerdict, reason: str, address: str) -> None:
@@ -175,8 +191,29 @@ class Gate:
             log_ended(verdict, reason, context.peer())
             raise RefusedCallError(grpc.StatusCode.UNAUTHENTICATED)
 
+    @property
+    def current_policy(self) -> Any:
+        """The policy in force."""
+        return self._policy.current if self._is_holder else self._policy
+
+    def denial(self, policy: Any, context: Any, method: str, verdict: PeerVerdict) -> str | None:
+        """Decide again about a call under way; says why it has to end, or None."""
+        if method in self._open:
+            return None
+        details = GrpcDetails(context)
+        decision: Decision = policy.decide(verdict.caller.spiffe_id, GRPC, method, details)
+        if decision.allowed:
+            return None
+        ended = dataclasses.replace(decision, reason=f"{ENDED}: {decision.reason}")
+        _record(context, ended, method, verdict)
+        rule = f" by rule {decision.rule!r}" if decision.rule else ""
+        reason = f"{ENDED}: policy {decision.kind}{rule}: {decision.reason}"
+        _log(context, method, reason, verdict)
+        metrics.increment(metrics.CONNECTIONS_ENDED, side="server", reason="denied")
+        return reason
+
     def _authorize(self, context: Any, method: str, verdict: PeerVerdict) -> None:
-        policy = self._policy.current if self._is_holder else self._policy
+        policy = self.current_policy
         caller = verdict.caller.spiffe_id
         decision: Decision = policy.decide(caller, GRPC, method, GrpcDetails(context))
         if is_recorded():
