@@ -289,6 +289,11 @@ def client_context(
 
 
 def _make(protocol: int, **settings: Any) -> ReloadingContext:
+    source = settings["source"]
+    if not hasattr(source, "subscribe"):
+        raise ConfigurationError(
+            f"expected a source, such as VolumeSource(directory), got {source!r}"
+        )
     context = ReloadingContext(protocol)
     for name, value in settings.items():
         setattr(context, name, value)

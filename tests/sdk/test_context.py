@@ -512,6 +512,13 @@ class TestWeakening:
         assert stats["x509"] == 2
 
 
+class TestSource:
+    def test_a_path_is_not_a_source(self):
+        """A directory in place of a source is an error that names what to make of it."""
+        with pytest.raises(ConfigurationError, match="VolumeSource"):
+            server_context("/run/secrets/workload-spiffe-credentials")
+
+
 class TestLife:
     @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
     def test_no_copies(self, web, duplicate):
