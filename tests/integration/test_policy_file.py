@@ -13,6 +13,7 @@ import pytest
 from kubetls_sdk.exceptions import ConfigurationError, PolicyError
 from kubetls_sdk.policy_file import PolicyFile, read_policies
 from kubetls_sdk.testing import KubeletVolume
+from tests.fresh_process import run_in_fresh_process
 from tests.sdk.authz.policies import OWN, WEB, rules
 from tests.waiting import until
 
@@ -169,15 +170,20 @@ class TestReload:
             assert not is_allowed(policies)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_forked_child_denies(self, path):
         """The watcher is not there, so later deny rules would never arrive."""
-        with PolicyFile(path, trust_domain=OWN) as policies:
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if not is_allowed(policies) else 1)
-            assert os.waitpid(child, 0)[1] == 0
-            assert is_allowed(policies)
+        answer = run_in_fresh_process(__name__, "ask_in_a_forked_child", str(path))
+        assert answer == "child denied, parent allowed"
+
+
+def ask_in_a_forked_child(path: str) -> None:
+    with PolicyFile(path, trust_domain=OWN) as policies:
+        child = os.fork()
+        if child == 0:
+            os._exit(1 if is_allowed(policies) else 0)
+        status = os.waitpid(child, 0)[1]
+        answers = ("denied" if status == 0 else status, "allowed" if is_allowed(policies) else "")
+    print("child {}, parent {}".format(*answers))  # noqa: T201 - its answer
 
 
 class TestReadPolicies:

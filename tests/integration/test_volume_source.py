@@ -34,6 +34,7 @@ from kubetls_sdk.testing import LAYOUTS, DevelopmentCA, KubeletVolume, volume_fi
 from kubetls_sdk.volume import VolumeFiles
 from kubetls_sdk.volume_source import VolumeSource
 from tests.chains import der, resign
+from tests.fresh_process import run_in_fresh_process
 from tests.waiting import until
 
 CA = DevelopmentCA("example.org")
@@ -621,23 +622,27 @@ class TestProcesses:
         with pytest.raises(TypeError, match="make one in each worker process"):
             clone(source)
 
-    @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
     def test_forked_child(self, volume):
         """In a forked child the source refuses, instead of trusting removed roots for ever."""
-        with VolumeSource(volume.directory) as source:
-            reader, writer = os.pipe()
-            child = os.fork()
-            if child == 0:
-                os.write(writer, _outcome_in_child(source, volume).encode())
-                os._exit(0)
-            os.waitpid(child, 0)
-            os.close(writer)
-            with os.fdopen(reader) as answer:
-                assert answer.read() == "closed closed own-source"
-            assert source.snapshot.generation == 1
+        answer = run_in_fresh_process(__name__, "ask_in_a_forked_child", str(volume.directory))
+        assert answer == "closed closed own-source, parent in generation 1"
 
 
-def _outcome_in_child(source, volume):
+def ask_in_a_forked_child(directory: str) -> None:
+    with VolumeSource(directory) as source:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writer, _outcome_in_child(source, directory).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writer)
+        with os.fdopen(reader) as answer:
+            outcome = answer.read()
+        print(f"{outcome}, parent in generation {source.snapshot.generation}")  # noqa: T201
+
+
+def _outcome_in_child(source, directory):
     found = []
     for use in (lambda: source.snapshot, source.reload):
         try:
@@ -646,7 +651,7 @@ def _outcome_in_child(source, volume):
         except SourceClosedError as err:
             found.append("closed" if "make one here" in str(err) else str(err))
     source.close()
-    with VolumeSource(volume.directory) as own:
+    with VolumeSource(directory) as own:
         found.append("own-source" if own.snapshot.generation == 1 else "?")
     return " ".join(found)
 
