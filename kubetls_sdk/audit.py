@@ -128,8 +128,13 @@ class AuditRecord(NamedTuple):
     checks: Checks | None = None
 
     def __str__(self) -> str:
-        before, after = _constant_parts(self)
-        return f'{{"time":{_time_text(self.time)}{before}{_quoted(self.path)}{after}'
+        return _line(self, _constant_parts(self))
+
+
+def _line(entry: AuditRecord, around: tuple[str, str]) -> str:
+    """The JSON of a record, from its own time and path and the constant parts around them."""
+    before, after = around
+    return f'{{"time":{_time_text(entry.time)}{before}{_quoted(entry.path)}{after}'
 
 
 def _constant_parts(entry: AuditRecord) -> tuple[str, str]:
@@ -199,11 +204,10 @@ class _Recorder:
             # Made by hand: finding the calling line, as Logger.log does, costs more than the rest.
             _log.handle(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
             return
-        before, after = self._around(entry)
-        line = f'{{"time":{_time_text(entry.time)}{before}{_quoted(entry.path)}{after}\n'
+        line = _line(entry, self._around(entry))
         with handler.lock:
             try:
-                handler.stream.write(line)
+                handler.stream.write(line + "\n")
                 handler.flush()
             except (OSError, ValueError):
                 handler.handleError(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
@@ -286,7 +290,7 @@ def record(
     if recorder is None:
         return
     sample = recorder.sample_allowed if allowed else 1.0
-    if sample < 1.0 and _random.random() >= sample:
+    if _is_left_out(sample):
         return
     recorder.write(
         AuditRecord(
@@ -331,19 +335,19 @@ def record_decision(
         return
     allowed, shadow = decision.allowed, decision.shadow
     sample = recorder.sample_allowed if allowed else 1.0
-    if sample < 1.0 and _random.random() >= sample:
+    if _is_left_out(sample):
         return
     is_known = spiffe_id is not None
     recorder.write(
         AuditRecord(
             time(),
             event,
-            "allow" if allowed else "deny",
+            _word(allowed),
             peer,
             _cut(str(spiffe_id)) if is_known else None,
             is_known,
             _cut(method),
-            path if len(path) <= MAX_CHARACTERS else _cut(path),
+            _cut(path),
             decision.policy,
             decision.rule,
             _cut(decision.reason),
@@ -356,6 +360,11 @@ def record_decision(
         ),
         logging.INFO if allowed else logging.WARNING,
     )
+
+
+def _is_left_out(sample: float) -> bool:
+    """Whether chance leaves a record out, of which only a share is written."""
+    return sample < 1.0 and _random.random() >= sample
 
 
 def _word(allowed: bool) -> str:
