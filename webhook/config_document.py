@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The platform's configuration from YAML.
+
+    version: 1
+    clusterDomain: cluster.local
+    zones:
+      - name: default
+        trustDomain: example.org
+    partners:
+      - name: acme
+        trustDomain: partner.example
+        bundle: |
+          -----BEGIN CERTIFICATE-----
+        namespaces: [shop, "pay-*"]
+    namespaces:
+      - names: ["*"]
+        modes: [pod-certificate]
+        keyTypes: [ECDSAP256, ECDSAP384]
+        lifetime: {default: 24h, maximum: 7d}
+
+Rules:
+    1. Unknown fields and versions are errors with file and line.
+    2. Durations have a unit: `90m`, `24h`, `7d`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from kubetls_sdk.authz.fields import Fields
+from kubetls_sdk.authz.yaml_node import YamlReader
+from kubetls_sdk.bundle import TrustBundle
+from kubetls_sdk.exceptions import BundleError, ConfigurationError
+from kubetls_sdk.spiffe_id import TrustDomain
+from webhook.config import (
+    KeyType,
+    Lifetime,
+    Mode,
+    NamePattern,
+    NamespaceRule,
+    Partner,
+    PlatformConfig,
+    Zone,
+)
+from webhook.names import DEFAULT_MOUNT_PATH, DEFAULT_SIGNER_NAME, PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from enum import StrEnum
+
+    from kubetls_sdk.authz.yaml_node import Node
+
+__all__ = ("parse_duration", "parse_platform")
+
+T = TypeVar("T")
+E = TypeVar("E", bound="StrEnum")
+
+_TOP = frozenset({"version", "clusterDomain", "zones", "partners", "namespaces"})
+_ZONE = frozenset(
+    {"name", "trustDomain", "signerName", "externalSigner", "trustBundle", "propagation"}
+)
+_PARTNER = frozenset({"name", "trustDomain", "bundle", "namespaces"})
+_RULE = frozenset(
+    {"names", "zones", "modes", "keyTypes", "lifetime", "mountPaths", "shortNames", "inject"}
+)
+_LIFETIME = frozenset({"default", "maximum"})
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(_LABEL, re.ASCII)
+_PATTERN = re.compile(rf"(?:{_LABEL}|(?:[a-z0-9][a-z0-9-]{{0,61}})?\*)", re.ASCII)
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_SIGNER = re.compile(rf"({_LABEL}(?:\.{_LABEL})+)/({_LABEL}(?:\.{_LABEL})*)", re.ASCII)
+_DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
+_MOUNT_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DEFAULT_LIFETIME = Lifetime(timedelta(hours=24), timedelta(hours=24))
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse a whole number with a unit: `30s`, `90m`, `24h` or `7d`.
+
+    Raises:
+        ConfigurationError: Anything else.
+    """
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise ConfigurationError(f"expected a duration such as 90m, 24h or 7d, got {text!r}")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def parse_platform(text: str, *, file: str) -> PlatformConfig:
+    """Parse the text of the configuration.
+
+    Raises:
+        ConfigurationError: Not valid; the message has file and line.
+    """
+    reader = YamlReader(text, file=file)
+    try:
+        reader.start()
+        node = reader.node()
+        reader.finish()
+    except yaml.YAMLError as err:
+        raise reader.broken(err) from None
+    top = Fields(node, file=file, known=_TOP)
+    if top.text("version") != "1":
+        raise top.error("expected version 1", top.line_of("version"))
+    zones = _named(top, "zones", _zone)
+    config = {
+        "zones": zones,
+        "partners": _named(top, "partners", _partner),
+        "rules": tuple(_rule(each, file, tuple(zones)) for each in top.nodes("namespaces")),
+    }
+    if top.has("clusterDomain"):
+        config["cluster_domain"] = _matching(top, "clusterDomain", _DOMAIN, "a DNS name")
+    return _made(PlatformConfig, config, top)
+
+
+def _named(top: Fields, name: str, read: Callable[[Fields], Any]) -> dict[str, Any]:
+    known = _ZONE if name == "zones" else _PARTNER
+    found: dict[str, Any] = {}
+    for node in top.nodes(name):
+        fields = Fields(node, file=top.file, known=known)
+        value = read(fields)
+        if value.name in found:
+            raise fields.error(f"expected each name of {name} once, got {value.name!r} again")
+        found[value.name] = value
+    return found
+
+
+def _zone(fields: Fields) -> Zone:
+    name = _matching(fields, "name", _NAME, "a DNS label")
+    default = DEFAULT_SIGNER_NAME if name == "default" else f"{PREFIX}/{name}"
+    values: dict[str, Any] = {"name": name, "signer_name": default}
+    values["trust_domain"] = _one(fields, "trustDomain", TrustDomain.parse)
+    if fields.has("signerName"):
+        values["signer_name"] = _matching(fields, "signerName", _SIGNER, "domain/name")
+    if values["signer_name"].split("/")[0].endswith("kubernetes.io"):
+        raise fields.error("expected a signer name outside of kubernetes.io")
+    if fields.has("propagation"):
+        values["propagation"] = _one(fields, "propagation", parse_duration)
+    if fields.has("externalSigner") != fields.has("trustBundle"):
+        raise fields.error("expected externalSigner and trustBundle together, or neither")
+    if fields.has("externalSigner"):
+        values["external_signer"] = _matching(fields, "externalSigner", _SIGNER, "domain/name")
+        values["bundle"] = _bundle(fields, "trustBundle", values["trust_domain"])
+    return _made(Zone, values, fields)
+
+
+def _partner(fields: Fields) -> Partner:
+    domain = _one(fields, "trustDomain", TrustDomain.parse)
+    return Partner(
+        name=_matching(fields, "name", _NAME, "a DNS label"),
+        bundle=_bundle(fields, "bundle", domain),
+        namespaces=_patterns(fields, "namespaces"),
+    )
+
+
+def _rule(node: Node, file: str, zones: tuple[str, ...]) -> NamespaceRule:
+    fields = Fields(node, file=file, known=_RULE)
+    inject = fields.text("inject") if fields.has("inject") else "all"
+    if inject not in ("all", "labelled"):
+        raise fields.error(f"expected inject of all or labelled, got {inject!r}")
+    values = {
+        "names": _patterns(fields, "names"),
+        "zones": fields.texts("zones") or zones[:1],
+        "modes": _words(fields, "modes", Mode) or (Mode.POD_CERTIFICATE,),
+        "key_types": _words(fields, "keyTypes", KeyType) or (KeyType.ECDSA_P256,),
+        "lifetime": _lifetime(fields),
+        "mount_paths": fields.values("mountPaths", _mount_path) or (DEFAULT_MOUNT_PATH,),
+        "short_names": fields.flag("shortNames"),
+        "injects_all": inject == "all",
+    }
+    return _made(NamespaceRule, values, fields)
+
+
+def _lifetime(fields: Fields) -> Lifetime:
+    for node in fields.nodes("lifetime"):
+        inner = Fields(node, file=fields.file, known=_LIFETIME)
+        default = _one(inner, "default", parse_duration)
+        maximum = _one(inner, "maximum", parse_duration) if inner.has("maximum") else default
+        return _made(Lifetime, {"default": default, "maximum": maximum}, inner)
+    return _DEFAULT_LIFETIME
+
+
+def _bundle(fields: Fields, name: str, domain: TrustDomain) -> TrustBundle:
+    try:
+        bundle = TrustBundle.parse(domain, fields.text(name).encode())
+    except BundleError as err:
+        raise fields.error(f"{name}: {err}", fields.line_of(name)) from None
+    if not bundle.authorities:
+        raise fields.error(f"expected {name} to have an authority", fields.line_of(name))
+    return bundle
+
+
+def _patterns(fields: Fields, name: str) -> tuple[NamePattern, ...]:
+    found = fields.texts(name)
+    for text in found:
+        if not _PATTERN.fullmatch(text):
+            expected = "a namespace, or the start of one with a final '*'"
+            raise fields.error(f"expected {expected}, got {text!r}", fields.line_of(name))
+    if not found:
+        raise fields.error(f"expected a field {name!r}")
+    return tuple(NamePattern(text) for text in found)
+
+
+def _mount_path(text: str) -> str:
+    if not _MOUNT_PATH.fullmatch(text) or "/.." in text:
+        raise ConfigurationError(f"expected an absolute path, got {text!r}")
+    return text
+
+
+def _words(fields: Fields, name: str, kind: type[E]) -> tuple[E, ...]:
+    def word(text: str) -> E:
+        if text not in tuple(kind):
+            raise ConfigurationError(f"expected one of {', '.join(kind)}, got {text!r}")
+        return kind(text)
+
+    return fields.values(name, word)
+
+
+def _one(fields: Fields, name: str, parse: Callable[[str], T]) -> T:
+    fields.text(name)
+    return fields.values(name, parse)[0]
+
+
+def _matching(fields: Fields, name: str, pattern: re.Pattern[str], expected: str) -> str:
+    text = fields.text(name)
+    if not pattern.fullmatch(text):
+        raise fields.error(f"expected {name} to be {expected}, got {text!r}", fields.line_of(name))
+    return text
+
+
+def _made(kind: type[T], values: dict[str, Any], fields: Fields) -> T:
+    try:
+        return kind(**values)
+    except ConfigurationError as err:
+        raise fields.error(str(err)) from None
