@@ -18,11 +18,10 @@ import logging
 import random
 import sys
 import threading
-from datetime import UTC, datetime
-from json.encoder import encode_basestring_ascii as _escape
 from time import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from kubetls_sdk._audit_line import MAX_CHARACTERS, around, cut, line
 from kubetls_sdk.checks import decided
 from kubetls_sdk.exceptions import ConfigurationError
 
@@ -44,9 +43,6 @@ __all__ = (
 )
 
 LOGGER = "kubetls.audit"
-MAX_CHARACTERS = 1024
-"""Texts of a peer, such as paths, are cut to this length; `...` then marks the cut."""
-
 Event = Literal["handshake", "connection", "request", "websocket", "grpc", "action"]
 """What was decided on: a TLS handshake, a living connection, one call of a protocol, or an action
 of the application."""
@@ -128,65 +124,17 @@ class AuditRecord(NamedTuple):
     checks: Checks | None = None
 
     def __str__(self) -> str:
-        return _line(self, _constant_parts(self))
+        return line(self, around(self))
 
 
-def _line(entry: AuditRecord, around: tuple[str, str]) -> str:
-    """The JSON of a record, from its own time and path and the constant parts around them."""
-    before, after = around
-    return f'{{"time":{_time_text(entry.time)}{before}{_quoted(entry.path)}{after}'
-
-
-def _constant_parts(entry: AuditRecord) -> tuple[str, str]:
-    """The JSON of a record around its time and its path, the two that differ with each request."""
-    before = (
-        f',"event":{_quoted(entry.event)},"decision":{_quoted(entry.decision)}'
-        f',"peer":{_quoted(entry.peer)},"spiffe_id":{_quoted(entry.spiffe_id)}'
-        f',"verified":{"true" if entry.verified else "false"}'
-        f',"method":{_quoted(entry.method)},"path":'
-    )
-    after = (
-        f',"policy":{_quoted(entry.policy)},"rule":{_quoted(entry.rule)}'
-        f',"reason":{_quoted(entry.reason)},"shadow":{_quoted(entry.shadow)}'
-        f',"generation":{"null" if entry.generation is None else entry.generation}'
-        f',"sample":{entry.sample},"tls":{_quoted(entry.tls)},"user":{_user_text(entry.user)}'
-        f',"checks":{"null" if entry.checks is None else entry.checks.text}}}'
-    )
-    return before, after
-
-
-_last_second = (0, "")
-
-
-def _time_text(moment: float) -> str:
-    """UTC in ISO 8601 with milliseconds, in quotes; the text of a second is made once."""
-    global _last_second  # noqa: PLW0603 - one reference, replaced as a whole
-    second = int(moment)
-    last = _last_second
-    if last[0] != second:
-        last = _last_second = (second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}")
-    return f'"{last[1]}.{int((moment - second) * 1000):03d}Z"'
-
-
-def _user_text(user: tuple[str, str] | None) -> str:
-    if user is None:
-        return "null"
-    issuer, subject = user
-    return f'{{"issuer":{_escape(issuer)},"subject":{_escape(_cut(subject) or "")}}}'
-
-
-def _quoted(text: str | None) -> str:
-    return "null" if text is None else _escape(text)
-
-
-class _Recorder:
+class Recorder:
     """Where the lines go.
 
     A plain stream or file handler that nobody shares gets its lines directly: `logging` would
     spend several times what the line itself costs.
     """
 
-    def __init__(self, handler: logging.Handler, sample_allowed: float) -> None:
+    def __init__(self, handler: Any, sample_allowed: float) -> None:
         self.handler = handler
         self.sample_allowed = sample_allowed
         self._parts: dict[tuple[object, ...], tuple[str, str]] = {}
@@ -195,22 +143,39 @@ class _Recorder:
             and handler.formatter is None
             and not handler.filters
             and handler.level == logging.NOTSET
+            and (handler.stream is None or hasattr(handler.stream, "flush"))
+        )
+
+    def is_direct(self) -> bool:
+        """Whether the next line can be written without `logging`."""
+        handler = self.handler
+        return (
+            self._is_plain
+            and len(_log.handlers) == 1
+            and not _log.filters
+            and handler.stream is not None
         )
 
     def write(self, entry: AuditRecord, level: int) -> None:
-        """Write one line; whatever goes wrong is the handler's to report."""
-        handler: Any = self.handler
-        if not self._is_plain or len(_log.handlers) > 1 or _log.filters or handler.stream is None:
+        """Write one record; whatever goes wrong is the handler's to report."""
+        if self.is_direct():
+            self.write_line(line(entry, self._around(entry)) + "\n")
+        else:
             # Made by hand: finding the calling line, as Logger.log does, costs more than the rest.
             _log.handle(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
-            return
-        line = _line(entry, self._around(entry))
+
+    def write_line(self, text: str) -> None:
+        """Write a line, with its end; only where `is_direct`."""
+        handler = self.handler
         with handler.lock:
             try:
-                handler.stream.write(line + "\n")
-                handler.flush()
-            except (OSError, ValueError):
-                handler.handleError(logging.LogRecord(LOGGER, level, "", 0, entry, None, None))
+                stream = handler.stream
+                stream.write(text)
+                stream.flush()
+            except (AttributeError, OSError, ValueError):
+                handler.handleError(
+                    logging.LogRecord(LOGGER, logging.INFO, "", 0, text, None, None)
+                )
 
     def _around(self, entry: AuditRecord) -> tuple[str, str]:
         # All but time and path; the text of the checks, whose own hash is slow.
@@ -219,11 +184,11 @@ class _Recorder:
         if found is None:
             if len(self._parts) >= _MAX_PARTS:
                 self._parts = {}
-            found = self._parts[key] = _constant_parts(entry)
+            found = self._parts[key] = around(entry)
         return found
 
 
-_recorder: _Recorder | None = None
+_recorder: Recorder | None = None
 _enabling = threading.Lock()
 
 
@@ -249,7 +214,7 @@ def enable(handler: logging.Handler | None = None, *, sample_allowed: float = 1.
         _log.addHandler(chosen)
         _log.setLevel(logging.INFO)
         _log.propagate = False
-        _recorder = _Recorder(chosen, sample_allowed)
+        _recorder = Recorder(chosen, sample_allowed)
 
 
 def disable() -> None:
@@ -290,7 +255,7 @@ def record(
     if recorder is None:
         return
     sample = recorder.sample_allowed if allowed else 1.0
-    if _is_left_out(sample):
+    if is_left_out(sample):
         return
     recorder.write(
         AuditRecord(
@@ -298,13 +263,13 @@ def record(
             event,
             _word(allowed),
             peer,
-            _cut(None if spiffe_id is None else str(spiffe_id)),
+            cut(None if spiffe_id is None else str(spiffe_id)),
             verified,
-            _cut(method),
-            _cut(path),
+            cut(method),
+            cut(path),
             policy,
             rule,
-            _cut(reason),
+            cut(reason),
             None if shadow is None else _word(shadow),
             generation,
             sample,
@@ -333,45 +298,66 @@ def record_decision(
     recorder = _recorder
     if recorder is None:
         return
-    allowed, shadow = decision.allowed, decision.shadow
-    sample = recorder.sample_allowed if allowed else 1.0
-    if _is_left_out(sample):
+    sample = recorder.sample_allowed if decision.allowed else 1.0
+    if is_left_out(sample):
         return
-    is_known = spiffe_id is not None
-    recorder.write(
-        AuditRecord(
-            time(),
-            event,
-            _word(allowed),
-            peer,
-            _cut(str(spiffe_id)) if is_known else None,
-            is_known,
-            _cut(method),
-            _cut(path),
-            decision.policy,
-            decision.rule,
-            _cut(decision.reason),
-            None if shadow is None else _word(shadow.allowed),
-            generation,
-            sample,
-            tls,
-            user,
-            decided(allowed, is_known, user is not None, is_user_asked),
-        ),
-        logging.INFO if allowed else logging.WARNING,
+    entry = decision_record(
+        event,
+        decision,
+        peer=peer,
+        spiffe_id=spiffe_id,
+        method=method,
+        path=path,
+        generation=generation,
+        sample=sample,
+        tls=tls,
+        user=user,
+        is_user_asked=is_user_asked,
+    )
+    recorder.write(entry, logging.INFO if decision.allowed else logging.WARNING)
+
+
+def decision_record(
+    event: Event,
+    decision: Verdict,
+    *,
+    peer: str,
+    spiffe_id: SpiffeId | str | None,
+    method: str,
+    path: str,
+    generation: int,
+    sample: float,
+    tls: str | None,
+    user: tuple[str, str] | None = None,
+    is_user_asked: bool = False,
+) -> AuditRecord:
+    """Make the record of what a policy said, now; nothing is written."""
+    allowed, shadow, is_known = decision.allowed, decision.shadow, spiffe_id is not None
+    return AuditRecord(
+        time(),
+        event,
+        _word(allowed),
+        peer,
+        cut(str(spiffe_id)) if is_known else None,
+        is_known,
+        cut(method),
+        cut(path),
+        decision.policy,
+        decision.rule,
+        cut(decision.reason),
+        None if shadow is None else _word(shadow.allowed),
+        generation,
+        sample,
+        tls,
+        user,
+        decided(allowed, is_known, user is not None, is_user_asked),
     )
 
 
-def _is_left_out(sample: float) -> bool:
+def is_left_out(sample: float) -> bool:
     """Whether chance leaves a record out, of which only a share is written."""
     return sample < 1.0 and _random.random() >= sample
 
 
 def _word(allowed: bool) -> str:
     return "allow" if allowed else "deny"
-
-
-def _cut(text: str | None) -> str | None:
-    if text is None or len(text) <= MAX_CHARACTERS:
-        return text
-    return text[:MAX_CHARACTERS] + "..."

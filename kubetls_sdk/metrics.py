@@ -176,14 +176,14 @@ METRICS = (
 """Every metric of this package."""
 
 
-class _Recorder:
+class Recorder:
     """The prometheus_client objects of one registry, with a cache of their labelled children."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._metrics = {metric.name: _create(metric, registry) for metric in METRICS}
         self._labels = {metric.name: metric.labels for metric in METRICS}
-        self.requests: dict[tuple[str, str], Any] = {}
+        self._requests: dict[tuple[str, str], Any] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -209,12 +209,21 @@ class _Recorder:
             found = self._children[key] = metric.labels(**values)
         return found
 
+    def request(self, decision: str, rule: str) -> Any:
+        """The child of `REQUESTS`."""
+        found = self._requests.get((decision, rule))
+        if found is None:
+            found = self.child(REQUESTS, {"decision": decision, "rule": rule})
+            if len(self._requests) < MAX_LABEL_SETS:
+                self._requests[decision, rule] = found
+        return found
+
     def close(self) -> None:
         for metric in self._metrics.values():
             self.registry.unregister(metric)
 
 
-_recorder: _Recorder | None = None
+_recorder: Recorder | None = None
 _enabling = threading.Lock()
 
 
@@ -237,7 +246,7 @@ def enable(registry: CollectorRegistry | None = None) -> None:
     wanted = prometheus_client.REGISTRY if registry is None else registry
     with _enabling:
         if _recorder is None:
-            _recorder = _Recorder(wanted)
+            _recorder = Recorder(wanted)
         elif _recorder.registry is not wanted:
             raise ConfigurationError("expected one registry for metrics, got a second one")
 
@@ -266,12 +275,7 @@ def count_request(decision: str, rule: str) -> None:
     """Add one to `REQUESTS`: `increment` without its keyword arguments, for each request."""
     recorder = _recorder
     if recorder is not None:
-        child = recorder.requests.get((decision, rule))
-        if child is None:
-            child = recorder.child(REQUESTS, {"decision": decision, "rule": rule})
-            if len(recorder.requests) < MAX_LABEL_SETS:
-                recorder.requests[decision, rule] = child
-        child.inc()
+        recorder.request(decision, rule).inc()
 
 
 def set_gauge(name: str, value: float, **labels: str) -> None:
@@ -286,9 +290,7 @@ def observe(name: str, value: float, **labels: str) -> None:
         _record(_recorder, name, "observe", value, labels)
 
 
-def _record(
-    recorder: _Recorder, name: str, verb: str, value: float, labels: dict[str, str]
-) -> None:
+def _record(recorder: Recorder, name: str, verb: str, value: float, labels: dict[str, str]) -> None:
     try:
         getattr(recorder.child(name, labels), verb)(value)
     except (KeyError, ValueError, AttributeError, OSError):

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk import audit, metrics
 from kubetls_sdk.exceptions import CredentialError
+from kubetls_sdk.server._quick_record import record_quickly
 from kubetls_sdk.server.authorize import POLICY_KEY
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION
 from kubetls_sdk.server.identity_headers import HARMLESS
-from kubetls_sdk.server.record import record_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def quick_way(  # noqa: C901 - counts the function inside
             is_current
             and method in _METHODS
             and scope["type"] == "http"
-            and time() <= peer.expires_at
+            and (now := time()) <= peer.expires_at
             and peer.refused is None
         ):
             policy, known = verdicts.remembered
@@ -90,7 +90,7 @@ def quick_way(  # noqa: C901 - counts the function inside
                     scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = caller
                     scope[POLICY_KEY] = admission
                     if metrics._recorder is not None or audit._recorder is not None:  # noqa: SLF001
-                        record_request(peer, admission.decision, method, scope)
+                        record_quickly(peer, admission, scope, now)
                     return app(scope, receive, send, *rest)
         return middleware(scope, receive, send, *rest)
 

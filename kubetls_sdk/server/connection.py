@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from kubetls_sdk.server._quick_record import Ends
     from kubetls_sdk.source import Snapshot, Source
     from kubetls_sdk.verification import VerifiedPeer
 
@@ -68,6 +69,8 @@ class PeerConnection:
             told now; set by a server that can tell.
         websockets: How to close each open WebSocket of this connection.
         is_ended: `terminate` was called.
+        trace: What the lines of the audit log about this connection begin and end with, of the
+            quick way alone; see `_quick_record`.
     """
 
     __slots__ = (
@@ -84,6 +87,7 @@ class PeerConnection:
         "snapshot",
         "source",
         "spiffe_id",
+        "trace",
         "websockets",
     )
 
@@ -103,6 +107,7 @@ class PeerConnection:
         self.requests: Callable[[], list[tuple[Any, Callable[[], None]]] | None] | None = None
         self.websockets: set[Callable[[str], None]] = set()
         self.is_ended = False
+        self.trace: Ends | None = None
 
     @property
     def generation(self) -> int:

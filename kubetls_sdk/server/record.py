@@ -11,10 +11,12 @@ from kubetls_sdk.server import tracing
 from kubetls_sdk.server.end_user import USER_ASKED_KEY, user_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kubetls_sdk.authz import Decision
     from kubetls_sdk.server.connection import PeerConnection
 
-__all__ = ("is_recorded", "record_request", "tls_version")
+__all__ = ("counted", "is_recorded", "record_request", "tls_version", "write_request")
 
 _VERSIONS = {0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 
@@ -37,13 +39,23 @@ def tls_version(scope: Any) -> str | None:
 
 def record_request(connection: PeerConnection, decision: Decision, method: str, scope: Any) -> None:
     """Count and write a decision."""
-    verdict = "allowed" if decision.allowed else "denied"
     tracing.record_on_span(
         allowed=decision.allowed, identity=connection.identity, scope=scope, verdict=decision
     )
-    metrics.count_request(verdict, decision.rule or "")
+    for verdict, rule in counted(decision):
+        metrics.count_request(verdict, rule)
+    write_request(connection, decision, method, scope)
+
+
+def counted(decision: Decision) -> Iterator[tuple[str, str]]:
+    """The labels that a decision counts under."""
+    yield "allowed" if decision.allowed else "denied", decision.rule or ""
     if decision.shadow is not None and not decision.shadow.allowed:
-        metrics.count_request("shadow-denied", decision.shadow.rule or "")
+        yield "shadow-denied", decision.shadow.rule or ""
+
+
+def write_request(connection: PeerConnection, decision: Decision, method: str, scope: Any) -> None:
+    """Write a decision to the audit log."""
     audit.record_decision(
         "websocket" if method == WEBSOCKET else "request",
         decision,

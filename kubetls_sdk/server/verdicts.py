@@ -17,7 +17,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kubetls_sdk.authz import Decision, Kind, PolicySet, refusal
@@ -26,6 +26,7 @@ from kubetls_sdk.server.authorizer import Authorizer
 from kubetls_sdk.server.scope_details import ScopeDetails
 
 if TYPE_CHECKING:
+    from kubetls_sdk.server._quick_record import Trace
     from kubetls_sdk.server.connection import PeerConnection
 
 __all__ = ("PUBLIC", "REMEMBERED", "Admission", "Verdicts")
@@ -46,12 +47,14 @@ class Admission:
         decision: `PUBLIC` where the policy was not asked.
         method: As the policy was asked.
         path: Likewise.
+        trace: What is written of such requests, of the quick way alone; see `_quick_record`.
     """
 
     verdicts: Verdicts
     decision: Decision
     method: str
     path: str
+    trace: Trace | None = field(default=None, init=False, repr=False, compare=False)
 
     def decide_again(self, connection: PeerConnection, scope: Any) -> Decision:
         """Ask the policy in force about the same request."""

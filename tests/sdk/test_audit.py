@@ -39,8 +39,11 @@ FIELDS = [
 ]
 
 
-@pytest.fixture
-def stream():
+@pytest.fixture(params=["direct", "logging"])
+def stream(request, monkeypatch):
+    """What is written: directly, and where the logger has more handlers, as pytest adds them."""
+    if request.param == "direct":
+        monkeypatch.setattr(audit, "_log", logging.Logger(audit.LOGGER))
     written = io.StringIO()
     audit.enable(logging.StreamHandler(written))
     yield written
