@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
+from kubetls_sdk.server._grpc_admission import Admission
 from kubetls_sdk.server._grpc_call import ThreadedCalls, watched
-from kubetls_sdk.server._grpc_gate import Admission, RefusedCallError
+from kubetls_sdk.server._grpc_entry import RefusedCallError
+from kubetls_sdk.server._grpc_gate import Door
 from kubetls_sdk.server._grpc_message import (
     behavior_of,
     deserialize,
@@ -26,10 +28,9 @@ from kubetls_sdk.server._grpc_message import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from kubetls_sdk.server._grpc_entry import Entry
     from kubetls_sdk.server._grpc_gate import Gate
-    from kubetls_sdk.server._grpc_peer import PeerVerdict
     from kubetls_sdk.server._grpc_streams import StreamWatch
-    from kubetls_sdk.server.caller import Caller
 
 __all__ = ("AsyncCalls",)
 
@@ -66,82 +67,86 @@ class AsyncCalls:
         return make(serve, None, handler.response_serializer)
 
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit, check = behavior_of(handler), self._gate.door(method), self._gate.check
+        behavior, admit, check = (
+            behavior_of(handler),
+            Door(self._gate, method).admit_soon,
+            self._gate.check,
+        )
         deserializer = handler.request_deserializer
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                verdict = admit(context)
+                entry = await admit(context)
                 raw = await context.read()
                 if raw is _EOF:
                     raise missing_message(method)
                 request = deserialize(raw, deserializer)
-                response = await behavior(request, _UnaryContext(context, verdict.caller))
-                check(verdict, context)
+                response = await behavior(request, _UnaryContext(context, entry))
+                check(entry, context)
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details)
+                await context.abort(refused.code, refused.details, refused.metadata)
             else:
                 return response
 
         return serve
 
     def _collecting(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit = behavior_of(handler), Door(self._gate, method).admit_soon
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                verdict = admit(context)
-                admission = Admission(self._gate, verdict, method, context)
-                call = _CallContext(context, verdict, admission, handler.request_deserializer)
+                entry = await admit(context)
+                admission = Admission(entry, context)
+                call = _CallContext(context, entry, admission, handler.request_deserializer)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
                     response = await behavior(call.messages(), call)
                 admission.check()
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details)
+                await context.abort(refused.code, refused.details, refused.metadata)
             else:
                 return response
 
         return serve
 
     def _streaming(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit = behavior_of(handler), Door(self._gate, method).admit_soon
         answer = _write_all if inspect.isasyncgenfunction(behavior) else _await
 
         async def serve(_: Any, context: Any) -> None:
             try:
-                verdict = admit(context)
-                admission = Admission(self._gate, verdict, method, context)
-                call = _CallContext(context, verdict, admission, handler.request_deserializer)
+                entry = await admit(context)
+                admission = Admission(entry, context)
+                call = _CallContext(context, entry, admission, handler.request_deserializer)
                 argument = await _argument(handler, call, method)
                 with watched(self._watch, _AsyncStream(admission, call)), _ending(admission, call):
                     await answer(behavior(argument, call), call)
                 admission.check()
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details)
+                await context.abort(refused.code, refused.details, refused.metadata)
 
         return serve
 
     def _unknown(self, method: str) -> Callable[..., Any]:
-        admit = self._gate.door(method)
+        admit = Door(self._gate, method).admit_soon
 
         async def serve(_: Any, context: Any) -> None:
             try:
-                admit(context)
+                await admit(context)
                 raise unknown_method()
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details)
+                await context.abort(refused.code, refused.details, refused.metadata)
 
         return serve
 
 
 class _UnaryContext:
-    """The servicer context that the application gets, which knows the caller."""
+    """The servicer context that the application gets, which knows who calls."""
 
-    __slots__ = ("_context", "kubetls_caller")
+    __slots__ = ("_context", "kubetls_entry")
 
-    def __init__(self, context: Any, caller: Caller) -> None:
+    def __init__(self, context: Any, entry: Entry) -> None:
         self._context = context
-        self.kubetls_caller = caller
+        self.kubetls_entry = entry
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -156,10 +161,8 @@ class _CallContext(_UnaryContext):
 
     __slots__ = ("_admission", "_deserializer", "is_writing")
 
-    def __init__(
-        self, context: Any, verdict: PeerVerdict, admission: Admission, deserializer: Any
-    ) -> None:
-        super().__init__(context, verdict.caller)
+    def __init__(self, context: Any, entry: Entry, admission: Admission, deserializer: Any) -> None:
+        super().__init__(context, entry)
         self._admission = admission
         self._deserializer = deserializer
         self.is_writing = False

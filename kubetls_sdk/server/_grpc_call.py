@@ -12,11 +12,13 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from kubetls_sdk.server._grpc_gate import Admission, RefusedCallError
+from kubetls_sdk.server._grpc_admission import Admission
+from kubetls_sdk.server._grpc_entry import RefusedCallError
+from kubetls_sdk.server._grpc_gate import Door
 from kubetls_sdk.server._grpc_message import (
     behavior_of,
     deserialize,
@@ -27,14 +29,11 @@ from kubetls_sdk.server._grpc_message import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kubetls_sdk.server._grpc_entry import Entry
     from kubetls_sdk.server._grpc_gate import Gate
-    from kubetls_sdk.server._grpc_peer import PeerVerdict
     from kubetls_sdk.server._grpc_streams import StreamWatch
 
-__all__ = ("CALLER", "ThreadedCalls", "watched")
-
-CALLER = "kubetls_caller"
-"""The attribute of a servicer context that holds the caller."""
+__all__ = ("ThreadedCalls", "watched")
 
 _KEPT = ("experimental_non_blocking", "experimental_thread_pool")
 
@@ -73,50 +72,54 @@ class ThreadedCalls:
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
         if handler.request_streaming:
             return self._collecting(handler, method)
-        behavior, admit, check = behavior_of(handler), self._gate.door(method), self._gate.check
+        behavior, admit, check = (
+            behavior_of(handler),
+            Door(self._gate, method).admit,
+            self._gate.check,
+        )
         deserializer = handler.request_deserializer
 
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             try:
-                verdict = admit(context)
+                entry = admit(context)
                 raw = next(requests, None)
                 if raw is None:
                     raise missing_message(method)
                 request = deserialize(raw, deserializer)
-                response = behavior(request, _with_caller(context, verdict))
-                check(verdict, context)
+                response = behavior(request, _with_entry(context, entry))
+                check(entry, context)
             except RefusedCallError as refused:
-                return context.abort(refused.code, refused.details)
+                return _abort(context, refused)
             return response
 
         return serve
 
     def _collecting(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit = behavior_of(handler), Door(self._gate, method).admit
 
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             with _answering(context):
-                verdict = admit(context)
-                admission = Admission(self._gate, verdict, method, context)
+                entry = admit(context)
+                admission = Admission(entry, context)
                 argument = _argument(handler, requests, admission, method)
                 with watched(self._watch, _ThreadedStream(admission, context)):
-                    response = behavior(argument, _with_caller(context, verdict))
+                    response = behavior(argument, _with_entry(context, entry))
                 admission.check()
                 return response
 
         return serve
 
     def _streaming(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit = behavior_of(handler), Door(self._gate, method).admit
 
         # A generator, since an asyncio server calls this in its event loop and iterates elsewhere.
         def serve(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
             with _answering(context):
-                verdict = admit(context)
-                admission = Admission(self._gate, verdict, method, context)
+                entry = admit(context)
+                admission = Admission(entry, context)
                 argument = _argument(handler, requests, admission, method)
                 with watched(self._watch, _ThreadedStream(admission, context)):
-                    for response in behavior(argument, _with_caller(context, verdict)):
+                    for response in behavior(argument, _with_entry(context, entry)):
                         admission.check()
                         yield response
 
@@ -124,23 +127,23 @@ class ThreadedCalls:
 
     def _calling_back(self, handler: Any, method: str) -> Callable[..., Any]:
         """Serve gRPC's experimental kind of method, which returns before it has answered."""
-        behavior, admit = behavior_of(handler), self._gate.door(method)
+        behavior, admit = behavior_of(handler), Door(self._gate, method).admit
 
         def serve(requests: Iterator[bytes], context: Any, send: Callable[[Any], None]) -> None:
             with _answering(context):
-                verdict = admit(context)
-                admission = Admission(self._gate, verdict, method, context)
+                entry = admit(context)
+                admission = Admission(entry, context)
                 argument = _argument(handler, requests, admission, method)
                 stream = _ThreadedStream(admission, context)
                 self._watch.add(stream)
                 if not context.add_callback(lambda: self._watch.discard(stream)):
                     self._watch.discard(stream)
-                behavior(argument, _with_caller(context, verdict), send)
+                behavior(argument, _with_entry(context, entry), send)
 
         return serve
 
     def _unknown(self, method: str) -> Callable[..., Any]:
-        admit = self._gate.door(method)
+        admit = Door(self._gate, method).admit
 
         def serve(requests: Iterator[bytes], context: Any) -> None:
             del requests
@@ -186,12 +189,12 @@ class _Messages:
     next = __next__
 
 
-class _ContextWithCaller:
-    """A servicer context whose type takes no attributes, and the caller beside it."""
+class _ContextWithEntry:
+    """A servicer context whose type takes no attributes, and the entry beside it."""
 
-    def __init__(self, context: Any, caller: Any) -> None:
+    def __init__(self, context: Any, entry: Entry) -> None:
         self._context = context
-        setattr(self, CALLER, caller)
+        self.kubetls_entry = entry
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -206,12 +209,20 @@ def _argument(handler: Any, requests: Iterator[bytes], admission: Admission, met
     return deserialize(raw, handler.request_deserializer)
 
 
-def _with_caller(context: Any, verdict: PeerVerdict) -> Any:
+def _with_entry(context: Any, entry: Entry) -> Any:
     try:
-        context.kubetls_caller = verdict.caller
+        context.kubetls_entry = entry
     except AttributeError:
-        return _ContextWithCaller(context, verdict.caller)
+        return _ContextWithEntry(context, entry)
     return context
+
+
+def _abort(context: Any, refused: RefusedCallError) -> NoReturn:
+    """Answer a call that is refused, by the error that gRPC wants for it."""
+    if refused.metadata:
+        context.set_trailing_metadata(refused.metadata)
+    context.abort(refused.code, refused.details)
+    raise refused
 
 
 @contextlib.contextmanager
@@ -219,7 +230,7 @@ def _answering(context: Any) -> Iterator[None]:
     try:
         yield
     except RefusedCallError as refused:
-        context.abort(refused.code, refused.details)
+        _abort(context, refused)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ("GrpcDetails", "address_of")
+    from kubetls_sdk.users.user import User
+
+__all__ = ("GrpcDetails", "address_of", "headers_of")
 
 _SCHEMES = ("ipv4", "ipv6")
 
@@ -22,17 +24,22 @@ class GrpcDetails:
 
     Args:
         context: The servicer context.
+        found: The end user, None without one.
+
+    Attributes:
+        is_user_asked: Whether a rule has looked at the user.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_found", "is_user_asked")
 
     host: str | None = None
     port: int | None = None
-    user: Mapping[str, object] | None = None
     resource: Mapping[str, object] | None = None
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, found: User | None = None) -> None:
         self._context = context
+        self._found = found
+        self.is_user_asked = False
 
     @property
     def source(self) -> str | None:
@@ -45,13 +52,23 @@ class GrpcDetails:
     @property
     def headers(self) -> Iterable[tuple[bytes, bytes]]:
         """The metadata as sent; binary values (`-bin`) decoded."""
-        for key, value in self._context.invocation_metadata() or ():
-            yield _bytes(key), _bytes(value)
+        return headers_of(self._context)
+
+    @property
+    def user(self) -> Mapping[str, object] | None:
+        """The verified claims of the end user; None without one."""
+        self.is_user_asked = True
+        return None if self._found is None else self._found.claims
 
     @property
     def now(self) -> datetime:
         """The time of the question."""
         return datetime.now(UTC)
+
+
+def headers_of(context: Any) -> list[tuple[bytes, bytes]]:
+    """The metadata of a call as header fields, in their order."""
+    return [(_bytes(key), _bytes(value)) for key, value in context.invocation_metadata() or ()]
 
 
 def address_of(peer: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from kubetls_sdk.source import Source
+    from kubetls_sdk.users.authentication import Users
 
 __all__ = ("STREAM_RECHECK_SECONDS", "AsyncAuthInterceptor", "AuthInterceptor", "GuardedHandlers")
 
@@ -46,12 +47,15 @@ class _Interceptor:
         open_methods: Iterable[str] = (),
         intermediates: Sequence[Certificate] = (),
         stream_recheck: float = STREAM_RECHECK_SECONDS,
+        users: Users | None = None,
     ) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
             raise ConfigurationError(
                 f"expected a policy such as PolicyFile(...) or AnyVerified(), got {policy!r}"
             )
-        gate = Gate(source, policy, open_methods=open_methods, intermediates=intermediates)
+        gate = Gate(
+            source, policy, open_methods=open_methods, intermediates=intermediates, users=users
+        )
         self._calls = self._kind(gate, StreamWatch(source, stream_recheck))
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
@@ -100,6 +104,8 @@ class AuthInterceptor(_Interceptor, grpc.ServerInterceptor):
         intermediates: Completes chains of peers where gRPC does not hand them over.
         stream_recheck: Seconds after which a stream has ended once its peer's certificate expired
             or its root was removed.
+        users: Authenticates end users as well; its maker starts and closes it. Then each call needs
+            a user whose token is valid, unless the rule that allows it says `user: optional`.
 
     Raises:
         ConfigurationError: An argument is out of range.

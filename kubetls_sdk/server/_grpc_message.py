@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from kubetls_sdk.server._grpc_gate import RefusedCallError
+from kubetls_sdk.server._grpc_entry import RefusedCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

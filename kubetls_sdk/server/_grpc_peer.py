@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.spiffe_id import SpiffeId
     from kubetls_sdk.verification import VerifiedPeer
 
-__all__ = ("PeerVerdict", "PeerVerdicts", "Presented", "presented_by")
+__all__ = ("PeerVerdict", "PeerVerdicts", "Presented", "presented_by", "tls_version")
 
 REMEMBERED = 4096
 
@@ -147,3 +147,9 @@ def presented_by(auth_context: Mapping[str, Sequence[bytes]]) -> Presented:
     """Read gRPC's auth context."""
     leaf, rest = auth_context.get("x509_pem_cert"), auth_context.get("x509_pem_cert_chain")
     return leaf[0] if leaf else b"", rest[0] if rest else b""
+
+
+def tls_version(context: Any) -> str | None:
+    """The version of TLS that a call came over, where gRPC tells."""
+    found = context.auth_context().get("ssl_tls_version")
+    return found[0].decode() if found else None

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 from grpc import aio
 
+from kubetls_sdk._breather import Breather
+from kubetls_sdk.authz.issuers import check_issuers
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server._grpc_credentials import port_credentials
 from kubetls_sdk.server._grpc_interceptor import GuardedHandlers
 from kubetls_sdk.server.policy_choice import PolicyChoice
+from kubetls_sdk.server.user_choice import UserChoice
 from kubetls_sdk.volume_source import VolumeSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kubetls_sdk.authz import PolicySet
     from kubetls_sdk.server._grpc_interceptor import AsyncAuthInterceptor, AuthInterceptor
     from kubetls_sdk.source import Source
 
@@ -30,23 +34,29 @@ __all__ = ("AsyncServer", "Opened", "Server")
 
 
 class Opened:
-    """The source and the policy of one server; closes what it opened.
+    """The source, the users and the policy of one server; closes what it opened.
 
     Args:
         source: Ours, or None for the mounted volume.
         policy: See `PolicyChoice`.
+        users: See `UserChoice`; or `Users`, which its maker starts and closes.
 
     Raises:
+        ConfigurationError: The users file or a key file cannot be used, or PyJWT is missing.
         NotReadyError: The volume has nothing usable in time.
         PolicyError: A policy file is missing or not a policy.
     """
 
-    def __init__(self, source: Source | None, policy: Any) -> None:
+    def __init__(self, source: Source | None, policy: Any, users: Any = None) -> None:
         self._choice = PolicyChoice(policy)
+        is_started = hasattr(users, "resolve_blocking")
+        self._user_choice = UserChoice(None if is_started else users)
         self._volume = VolumeSource().start() if source is None else None
         self.source: Source = source if self._volume is None else self._volume  # type: ignore[assignment]
         try:
-            self.policy = self._choice.open(self.source.snapshot.trust_domain)
+            self.users: Any = users if is_started else self._user_choice.open(self.source)
+            check = None if self.users is None else self._check
+            self.policy = self._choice.open(self.source.snapshot.trust_domain, check=check)
         except Exception:
             self.close()
             raise
@@ -54,8 +64,13 @@ class Opened:
     def close(self) -> None:
         """Close the files; may be called twice."""
         self._choice.close()
+        self._user_choice.close()
         if self._volume is not None:
             self._volume.close()
+
+    def _check(self, policies: PolicySet) -> None:
+        """Refuse policies whose rules leave open whose users they mean."""
+        check_issuers(policies, self.users.issuers, pause=Breather())
 
 
 class _Guarding:
@@ -63,7 +78,7 @@ class _Guarding:
 
     Args:
         inner: A server of gRPC.
-        opened: Source and policy.
+        opened: Source, users and policy.
         guard: Guards handlers where they are registered; None when it is an interceptor of the
             inner server, in front of others.
     """

@@ -19,7 +19,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kubetls_sdk.server._grpc_gate import Admission
+    from kubetls_sdk.server._grpc_admission import Admission
     from kubetls_sdk.source import Snapshot, Source
 
 __all__ = ("Stream", "StreamWatch")

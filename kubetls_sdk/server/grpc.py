@@ -10,10 +10,11 @@
 
 Rules:
     1. Only mutual TLS ports exist: a server of ours opens no insecure one.
-    2. Before a request message is read, the peer is verified, the path is canonical and the policy
-       has allowed the call.
-    3. What was trusted stays checked: a stream ends when its peer's certificate expires or its
-       root is removed, and connections are renewed after `MAX_CONNECTION_AGE_SECONDS`.
+    2. Before a request message is read, the peer is verified, the path is canonical, the end user
+       is known where users are wanted, and the policy has allowed the call.
+    3. What was trusted stays checked: a stream ends when its peer's certificate or its user's token
+       expires, or the peer's root is removed; connections are renewed after
+       `MAX_CONNECTION_AGE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,23 +25,29 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from grpc import aio
 
+from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
-from kubetls_sdk.server._grpc_call import CALLER
 from kubetls_sdk.server._grpc_credentials import server_credentials
+from kubetls_sdk.server._grpc_details import GrpcDetails
+from kubetls_sdk.server._grpc_entry import entry_of
 from kubetls_sdk.server._grpc_interceptor import (
     STREAM_RECHECK_SECONDS,
     AsyncAuthInterceptor,
     AuthInterceptor,
 )
 from kubetls_sdk.server._grpc_server import AsyncServer, Opened, Server
-from kubetls_sdk.server.caller import Caller
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
 
     from cryptography.x509 import Certificate
 
+    from kubetls_sdk.authz import Decision
+    from kubetls_sdk.server._grpc_entry import Entry
+    from kubetls_sdk.server.caller import Caller
     from kubetls_sdk.source import Source
+    from kubetls_sdk.users import User, Users, UserSettings
 
 __all__ = (
     "HEALTH",
@@ -53,7 +60,9 @@ __all__ = (
     "AuthInterceptor",
     "Server",
     "aio_server",
+    "authorize",
     "caller",
+    "end_user",
     "server",
     "server_credentials",
 )
@@ -88,6 +97,7 @@ def server(
     open_methods: Iterable[str] = (),
     intermediates: Sequence[Certificate] = (),
     stream_recheck: float = STREAM_RECHECK_SECONDS,
+    users: Users | UserSettings | str | os.PathLike[str] | None = None,
     interceptors: Sequence[grpc.ServerInterceptor] = (),
     options: Iterable[tuple[str, Any]] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
@@ -103,17 +113,20 @@ def server(
             such as `HEALTH` and `REFLECTION`. Nothing is open by default.
         intermediates: See `AuthInterceptor`.
         stream_recheck: See `AuthInterceptor`.
+        users: The path of a users file, settings, or `Users` that the caller starts and closes:
+            end users are authenticated as well, by the token in the metadata. Then each call needs
+            one, unless the rule that allows it says `user: optional`.
         interceptors: Yours; they run inside of ours.
         options: Of gRPC; they override our ages of a connection.
         handlers: As of `grpc.server`.
         settings: As of `grpc.server`: `maximum_concurrent_rpcs`, `compression`.
 
     Raises:
-        ConfigurationError: An argument is out of range.
+        ConfigurationError: An argument is out of range, or the users cannot be used.
         NotReadyError: The volume has nothing usable in time.
         PolicyError: A policy file is missing or not a policy.
     """
-    opened = Opened(source, policy)
+    opened = Opened(source, policy, users)
     try:
         ours = AuthInterceptor(
             opened.source,
@@ -121,6 +134,7 @@ def server(
             open_methods=open_methods,
             intermediates=intermediates,
             stream_recheck=stream_recheck,
+            users=opened.users,
         )
         inner = grpc.server(
             thread_pool if thread_pool is not None else ThreadPoolExecutor(),
@@ -143,6 +157,7 @@ def aio_server(
     open_methods: Iterable[str] = (),
     intermediates: Sequence[Certificate] = (),
     stream_recheck: float = STREAM_RECHECK_SECONDS,
+    users: Users | UserSettings | str | os.PathLike[str] | None = None,
     interceptors: Sequence[aio.ServerInterceptor] = (),
     options: Iterable[tuple[str, Any]] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
@@ -153,7 +168,7 @@ def aio_server(
     Further settings are those of `grpc.aio.server`: `migration_thread_pool`,
     `maximum_concurrent_rpcs`, `compression`.
     """
-    opened = Opened(source, policy)
+    opened = Opened(source, policy, users)
     try:
         ours = AsyncAuthInterceptor(
             opened.source,
@@ -161,6 +176,7 @@ def aio_server(
             open_methods=open_methods,
             intermediates=intermediates,
             stream_recheck=stream_recheck,
+            users=opened.users,
         )
         inner = aio.server(
             interceptors=(ours, *interceptors) if interceptors else None,
@@ -184,8 +200,58 @@ def caller(context: Any) -> Caller:
     Raises:
         ConfigurationError: No interceptor of ours has admitted this call.
     """
-    found = getattr(context, CALLER, None)
-    if not isinstance(found, Caller):
+    return _entry(context).verdict.caller
+
+
+def end_user(context: Any) -> User | None:
+    """Get the end user of a gRPC call; None where its rule is fine without one.
+
+    Args:
+        context: The servicer context that the method got.
+
+    Raises:
+        ConfigurationError: No interceptor of ours with `users` has admitted this call.
+    """
+    entry = _entry(context)
+    if entry.gate.users is None:
+        raise ConfigurationError("expected a server that authenticates users: give it users")
+    return entry.user
+
+
+def authorize(context: Any, action: str, resource: str, **attributes: object) -> Decision:
+    """Decide about an action of the application on one of its own resources.
+
+    Args:
+        context: The servicer context that the method got; caller and user are those of its call.
+        action: What is done, as rules name it in `actions`.
+        resource: The kind of resource, as rules name it in `resources`.
+        attributes: What rules may ask for as `resource.<name>`.
+
+    Returns:
+        The decision of the policy in force now; nothing is answered or logged here.
+
+    Raises:
+        ConfigurationError: No interceptor of ours has admitted this call, or its policy is no
+            `PolicySet`.
+    """
+    entry = _entry(context)
+    policies = entry.gate.current_policy
+    if not isinstance(policies, PolicySet):
+        raise ConfigurationError(f"expected policy files to ask, got {policies!r}")
+    details = GrpcDetails(context, entry.user)
+    return policies.authorize(
+        details.user,
+        action,
+        resource,
+        caller=entry.verdict.caller.spiffe_id,
+        attributes=attributes,
+        details=details,
+    )
+
+
+def _entry(context: Any) -> Entry:
+    found = entry_of(context)
+    if found is None:
         raise ConfigurationError(
             "expected a call that AuthInterceptor has admitted: make the server with"
             " kubetls_sdk.server.grpc"

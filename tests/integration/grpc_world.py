@@ -59,6 +59,9 @@ class Orders:
         self.seen.append(raw)
         return raw
 
+    def who(self, context):
+        return str(caller(context)).encode()
+
     @contextlib.contextmanager
     def call(self):
         self.running += 1
@@ -68,11 +71,11 @@ class Orders:
             self.running -= 1
 
     def unary_unary(self, request, context):
-        return str(caller(context)).encode() + b" " + request
+        return self.who(context) + b" " + request
 
     def unary_stream(self, request, context):
         with self.call():
-            yield str(caller(context)).encode() + b" " + request
+            yield self.who(context) + b" " + request
             stop = threading.Event()
             while request == FOREVER and context.is_active():
                 stop.wait(0.02)
@@ -80,33 +83,33 @@ class Orders:
 
     def stream_unary(self, requests, context):
         with self.call():
-            return str(caller(context)).encode() + b" " + b",".join(requests)
+            return self.who(context) + b" " + b",".join(requests)
 
     def stream_stream(self, requests, context):
         with self.call():
             for request in requests:
-                yield str(caller(context)).encode() + b" " + request
+                yield self.who(context) + b" " + request
 
 
 class AsyncOrders(Orders):
     async def unary_unary(self, request, context):
-        return str(caller(context)).encode() + b" " + request
+        return self.who(context) + b" " + request
 
     async def unary_stream(self, request, context):
         with self.call():
-            yield str(caller(context)).encode() + b" " + request
+            yield self.who(context) + b" " + request
             if request == FOREVER:
                 await asyncio.Event().wait()
 
     async def stream_unary(self, requests, context):
         with self.call():
             found = [request async for request in requests]
-            return str(caller(context)).encode() + b" " + b",".join(found)
+            return self.who(context) + b" " + b",".join(found)
 
     async def stream_stream(self, requests, context):
         with self.call():
             async for request in requests:
-                yield str(caller(context)).encode() + b" " + request
+                yield self.who(context) + b" " + request
 
 
 class WritingOrders(AsyncOrders):
@@ -114,7 +117,7 @@ class WritingOrders(AsyncOrders):
 
     async def unary_stream(self, request, context):
         with self.call():
-            await context.write(str(caller(context)).encode() + b" " + request)
+            await context.write(self.who(context) + b" " + request)
             if request == FOREVER:
                 await asyncio.Event().wait()
 
@@ -122,11 +125,11 @@ class WritingOrders(AsyncOrders):
         found = []
         while (message := await context.read()) is not grpc.aio.EOF:
             found.append(message)
-        return str(caller(context)).encode() + b" " + b",".join(found)
+        return self.who(context) + b" " + b",".join(found)
 
     async def stream_stream(self, requests, context):
         while (message := await context.read()) is not grpc.aio.EOF:
-            await context.write(str(caller(context)).encode() + b" " + message)
+            await context.write(self.who(context) + b" " + message)
 
 
 def handlers(orders):

@@ -95,7 +95,7 @@ class _Messages:
         return message
 
 
-def _open(channel, orders, arity):
+def _open(channel, orders, arity, *, metadata=None, running=1):
     """Start a stream that would go on; returns the call, and what ends its requests."""
     release = threading.Event()
 
@@ -104,13 +104,13 @@ def _open(channel, orders, arity):
         release.wait(20)
 
     if arity == "unary_stream":
-        call = channel.unary_stream(path(arity))(FOREVER)
+        call = channel.unary_stream(path(arity))(FOREVER, metadata=metadata)
     elif arity == "stream_unary":
-        call = channel.stream_unary(path(arity)).future(requests())
+        call = channel.stream_unary(path(arity)).future(requests(), metadata=metadata)
         call.is_active = lambda: not call.done()
     else:
-        call = channel.stream_stream(path(arity))(requests())
+        call = channel.stream_stream(path(arity))(requests(), metadata=metadata)
     if arity.endswith("stream"):
         next(call)  # gRPC shows no status while a message waits to be read
-    until(lambda: orders.running == 1)
+    until(lambda: orders.running == running)
     return call, release
