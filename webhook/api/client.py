@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Kubernetes API as plain dicts: what the control plane reads, writes and watches.
+
+    async with await Api.connect() as api:
+        pod = await api.get(PODS, "web-0", namespace="shop")
+
+Rules:
+    1. The only module that speaks to an API server; others take an `Api`, tests give a double.
+    2. Objects are dicts as the API server sends them, never models: parsing is the caller's.
+    3. Every failure is an `ApiError`; see `transport` for what is repeated here and what is not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from webhook.api.credentials import Credentials
+from webhook.api.errors import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    InvalidError,
+    NotFoundError,
+    UnreachableError,
+)
+from webhook.api.resources import SECRETS, Resource
+from webhook.api.transport import Request, Transport
+from webhook.api.watching import WatchEvent, watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+__all__ = (
+    "AlreadyExistsError",
+    "Api",
+    "ApiError",
+    "ConflictError",
+    "ForbiddenError",
+    "GoneError",
+    "InvalidError",
+    "NotFoundError",
+    "ObjectList",
+    "Resource",
+    "UnreachableError",
+    "WatchEvent",
+)
+
+PAGE_SIZE = 500
+_PAGE_SECONDS = 60.0
+_DRY_RUN = {"dryRun": "All"}
+
+
+class ObjectList(NamedTuple):
+    """Objects, and the resource version from which a watch goes on without a gap."""
+
+    items: list[dict[str, Any]]
+    resource_version: str
+
+
+class Api:
+    """One API server, as one user. All methods may be called concurrently."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        observe: Callable[[str, int, float], None] | None = None,
+    ) -> None:
+        """Prepare the client.
+
+        Args:
+            credentials: Where and who.
+            observe: Called after each request with method, HTTP status (0: none) and seconds.
+        """
+        self._transport = Transport(credentials, observe=observe)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._transport!r}>"
+
+    @classmethod
+    async def connect(
+        cls,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        *,
+        observe: Callable[[str, int, float], None] | None = None,
+    ) -> Self:
+        """Find the API server: by a kubeconfig, or as the pod's service account without one.
+
+        Nothing is sent yet.
+
+        Raises:
+            ConfigurationError: Neither is there, or the API server would not be verified.
+        """
+        if kubeconfig is None:
+            return cls(Credentials.in_cluster(), observe=observe)
+        return cls(await Credentials.from_kubeconfig(kubeconfig, context), observe=observe)
+
+    async def __aenter__(self) -> Self:
+        self._transport.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._transport.close()
+
+    async def get(
+        self, resource: Resource, name: str, *, namespace: str | None = None
+    ) -> dict[str, Any]:
+        """Read one object.
+
+        Raises:
+            NotFoundError: There is none.
+            ApiError: Any other failure.
+        """
+        return await self._send("GET", resource, name, namespace)
+
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+    ) -> ObjectList:
+        """Read all objects that match, page by page; begins anew, unpaged, when a page expired."""
+        selection = _selection(field_selector, label_selector)
+        try:
+            pages = [page async for page in self._pages(resource, namespace, selection)]
+        except GoneError:
+            pages = [page async for page in self._pages(resource, namespace, selection, size=0)]
+        items = [item for page in pages for item in page.items]
+        return ObjectList(items, pages[-1].resource_version)
+
+    def pages(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+        size: int = PAGE_SIZE,
+    ) -> AsyncGenerator[ObjectList, None]:
+        """Read all objects that match, of which only one page is in memory at a time.
+
+        Raises:
+            GoneError: The list took too long: what was read of it must be read again.
+            ApiError: Any other failure.
+        """
+        selection = _selection(field_selector, label_selector)
+        return self._pages(resource, namespace, selection, size=size)
+
+    async def create(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Create an object and return it as stored.
+
+        Args:
+            resource: Its kind; apiVersion and kind are filled in where the body has none.
+            body: The object.
+            namespace: Where; the body's own when None.
+            subresource: Such as `token` or `eviction`, of the object that the body names.
+            dry_run: Let the API server check it only.
+
+        Raises:
+            AlreadyExistsError: The name is taken.
+            ApiError: Any other failure.
+        """
+        metadata = body.get("metadata") or {}
+        namespace = namespace or metadata.get("namespace")
+        name = metadata.get("name") if subresource else None
+        return await self._send(
+            "POST",
+            resource,
+            name,
+            namespace,
+            subresource=subresource,
+            body=_typed(resource, body),
+            query=_DRY_RUN if dry_run else None,
+        )
+
+    async def replace(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Replace an object (PUT): a compare-and-swap when its metadata has a resourceVersion.
+
+        Name and namespace are the body's.
+
+        Raises:
+            ConflictError: It has changed since, or has another UID than the body.
+            ApiError: Any other failure.
+        """
+        return await self._send(
+            "PUT",
+            resource,
+            _name(body),
+            body["metadata"].get("namespace"),
+            subresource=subresource,
+            body=_typed(resource, body),
+            query=_DRY_RUN if dry_run else None,
+        )
+
+    async def patch(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        subresource: str | None = None,
+    ) -> dict[str, Any]:
+        """Merge into an object (JSON merge patch); name and namespace are the body's.
+
+        Raises:
+            ApiError: Any failure.
+        """
+        return await self._send(
+            "PATCH",
+            resource,
+            _name(body),
+            body["metadata"].get("namespace"),
+            subresource=subresource,
+            body=body,
+            content_type="application/merge-patch+json",
+        )
+
+    async def apply(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        *,
+        field_manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Make an object have the body's fields (server-side apply), and create it if need be.
+
+        Raises:
+            ConflictError: Another manager owns a field, and `force` is not set.
+            ApiError: Any other failure.
+        """
+        query = {"fieldManager": field_manager, "force": "true" if force else "false"}
+        return await self._send(
+            "PATCH",
+            resource,
+            _name(body),
+            body["metadata"].get("namespace"),
+            body=_typed(resource, body),
+            query=query | (_DRY_RUN if dry_run else {}),
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        """Delete an object, only if it is the one with this UID and version where these are given.
+
+        Raises:
+            NotFoundError: There is none.
+            ConflictError: It is another one.
+            ApiError: Any other failure.
+        """
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        preconditions = {key: value for key, value in wanted.items() if value is not None}
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            **({"preconditions": preconditions} if preconditions else {}),
+        }
+        await self._send("DELETE", resource, name, namespace, body=body)
+
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Follow changes since a resource version; ends when the API server ends it (minutes).
+
+        The first event is a bookmark, as soon as the watch is open. Close the iterator
+        (`contextlib.aclosing`) when it is left early.
+
+        Raises:
+            GoneError: The version is too old: list again.
+            ApiError: Any other failure; the watch can go on from the last version seen.
+        """
+        request = Request(
+            "GET",
+            resource.collection(namespace),
+            f"watch {resource.plural}",
+            query=_selection(field_selector, label_selector),
+            is_quiet=_is_quiet(resource),
+        )
+        return watch(self._transport, request, resource_version)
+
+    async def serves(self, resource: Resource) -> bool:
+        """Ask whether the API server serves this kind in this version.
+
+        Raises:
+            ApiError: It did not answer.
+        """
+        request = Request("GET", resource.root, f"discover {resource.api_version}")
+        try:
+            answer = await self._transport.send(request)
+        except NotFoundError:
+            return False
+        return any(entry.get("name") == resource.plural for entry in answer.get("resources") or ())
+
+    async def version(self) -> tuple[int, int]:
+        """Ask for the API server's version, such as `(1, 37)`.
+
+        Raises:
+            ApiError: It did not answer.
+        """
+        answer = await self._transport.send(Request("GET", "/version", "get version"))
+        return _number(answer.get("major")), _number(answer.get("minor"))
+
+    async def _pages(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        selection: dict[str, str],
+        *,
+        size: int = PAGE_SIZE,
+    ) -> AsyncGenerator[ObjectList, None]:
+        request = Request(
+            "GET",
+            resource.collection(namespace),
+            f"list {resource.plural}",
+            query=selection | ({"limit": str(size)} if size else {}),
+            is_quiet=_is_quiet(resource),
+        )
+        token: str | None = ""
+        while token is not None:
+            query = {**(request.query or {}), **({"continue": token} if token else {})}
+            answer = await self._transport.send(
+                request._replace(query=query), seconds=_PAGE_SECONDS
+            )
+            metadata = answer.get("metadata") or {}
+            token = metadata.get("continue") or None
+            yield ObjectList(answer.get("items") or [], metadata.get("resourceVersion", ""))
+
+    async def _send(
+        self,
+        method: str,
+        resource: Resource,
+        name: str | None,
+        namespace: str | None,
+        *,
+        subresource: str | None = None,
+        **parts: Any,
+    ) -> dict[str, Any]:
+        path = (
+            resource.collection(namespace)
+            if name is None
+            else resource.path(name, namespace=namespace, subresource=subresource)
+        )
+        plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        target = "/".join(filter(None, (namespace, name)))
+        what = f"{method} {plural} {target}".rstrip()
+        request = Request(method, path, what, is_quiet=_is_quiet(resource), **parts)
+        return await self._transport.send(request)
+
+
+def _is_quiet(resource: Resource) -> bool:
+    return (resource.group, resource.plural) == (SECRETS.group, SECRETS.plural)
+
+
+def _selection(field_selector: str | None, label_selector: str | None) -> dict[str, str]:
+    wanted = {"fieldSelector": field_selector, "labelSelector": label_selector}
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _typed(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+
+
+def _name(body: Mapping[str, Any]) -> str:
+    name = (body.get("metadata") or {}).get("name")
+    if not isinstance(name, str):
+        raise InvalidError("expected metadata.name in the object")
+    return name
+
+
+def _number(text: object) -> int:
+    """Read `37+`, as some providers write it."""
+    digits = re.match(r"\d+", str(text))
+    return int(digits[0]) if digits else 0

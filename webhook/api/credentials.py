@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the API server is, how it proves itself, and who we are there.
+
+Rules:
+    1. The bound token of a pod is replaced on disk by the kubelet: it is read again each minute,
+       and at once when the API server does not accept it. An unreadable file keeps the last one.
+    2. The API server is verified by the cluster's CA alone, always; a kubeconfig that turns this
+       off is refused. Proxies and `.netrc` of the environment are not for it.
+    3. Neither token nor key is in an error or a `repr`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+
+from kubetls_sdk.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("Credentials",)
+
+_log = logging.getLogger(__name__)
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_READ_EVERY: Final = 60.0
+_BEARER: Final = "BearerToken"
+
+
+class Credentials:
+    """The address, the CA and the current token (or client certificate)."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        token_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        _require_verified(configuration)
+        self.configuration = configuration
+        self._token_file = token_file
+        self._clock = clock
+        self._authorization = str(configuration.api_key.get(_BEARER) or "")
+        self._read_at = float("-inf")
+        self._kubeconfig: tuple[Path, str | None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.configuration.host}>"
+
+    @classmethod
+    def in_cluster(cls, folder: Path = SERVICE_ACCOUNT) -> Credentials:
+        """The pod's own service account.
+
+        Raises:
+            ConfigurationError: This is no pod, or it has no service account token.
+        """
+        host, port = (os.environ.get(f"KUBERNETES_SERVICE_{key}") for key in ("HOST", "PORT"))
+        if not host or not port or not (folder / "token").is_file():
+            raise ConfigurationError(
+                "expected a kubeconfig, or a pod with a service account token: got neither"
+            )
+        address = f"[{host}]" if ":" in host else host
+        configuration = Configuration(
+            host=f"https://{address}:{port}", ssl_ca_cert=str(folder / "ca.crt")
+        )
+        return cls(configuration, token_file=folder / "token")
+
+    @classmethod
+    async def from_kubeconfig(cls, path: Path, context: str | None = None) -> Credentials:
+        """A kubeconfig's context, the current one when none is named.
+
+        Raises:
+            ConfigurationError: It cannot be read, or does not verify the API server.
+        """
+        credentials = cls(await _load(path, context))
+        credentials._kubeconfig = (path, context)
+        return credentials
+
+    def headers(self) -> dict[str, str]:
+        """A new dict with the Authorization header; empty where a client certificate is used."""
+        if self._token_file and self._clock() - self._read_at >= _READ_EVERY:
+            self._read_token(self._token_file)
+        return {"Authorization": self._authorization} if self._authorization else {}
+
+    async def renew(self) -> bool:
+        """Read the token again; return whether it is another one."""
+        before = self._authorization
+        if self._token_file:
+            self._read_token(self._token_file)
+        elif self._kubeconfig:
+            renewed = await _load(*self._kubeconfig)
+            self._authorization = str(renewed.api_key.get(_BEARER) or "")
+        return self._authorization != before
+
+    def _read_token(self, path: Path) -> None:
+        self._read_at = self._clock()
+        try:
+            token = path.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            _log.warning("the token %s cannot be read (%s): the last one stays", path, type(error))
+            return
+        if token and token.isprintable() and " " not in token:
+            self._authorization = f"Bearer {token}"
+        else:
+            _log.warning("expected one token in %s: the last one stays", path)
+
+
+async def _load(path: Path, context: str | None) -> Configuration:
+    configuration = Configuration()
+    try:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            str(path), context, client_configuration=configuration, persist_config=False
+        )
+    except (config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
+        # Its messages name entries of the file; others' may quote it.
+        said = f": {error}" if isinstance(error, config.ConfigException | OSError) else ""
+        raise ConfigurationError(f"kubeconfig {path} cannot be used{said}") from None
+    return configuration
+
+
+def _require_verified(configuration: Configuration) -> None:
+    """Refuse an API server that anybody could stand in for."""
+    url = urlsplit(configuration.host)
+    if not configuration.verify_ssl:
+        raise ConfigurationError("expected a verified API server, got insecure-skip-tls-verify")
+    if url.scheme != "https" and not _is_loopback(url.hostname or ""):
+        raise ConfigurationError(f"expected https for the API server, got {url.scheme!r}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One watch: the stream of changes that the API server sends on one connection.
+
+Rules:
+    1. The API server is asked to end the watch after some minutes (spread, so that replicas do
+       not come back together), and a connection on which nothing came for longer than its
+       bookmarks take is given up: a half-closed connection is never waited on for ever.
+    2. A half line is kept until its end comes; a stream that breaks off in one is an error.
+    3. An ERROR event is raised as the `ApiError` that it carries; 410 as `GoneError`.
+
+Spec: Kubernetes API concepts, "Efficient detection of changes".
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import aiohttp
+
+from webhook.api.errors import UnreachableError, error_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from webhook.api.transport import Request, Transport
+
+__all__ = ("BOOKMARK", "WatchEvent", "watch")
+
+BOOKMARK: Final = "BOOKMARK"
+IDLE_SECONDS: Final = 100.0
+"""Bookmarks come each minute, plus a quarter at most; and one is late under load."""
+_SHORTEST, _LONGEST = 240, 480
+_CONNECT_SECONDS: Final = 10.0
+_MAX_LINE: Final = 16 * 1024 * 1024
+_CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED", BOOKMARK})
+
+
+class WatchEvent(NamedTuple):
+    """One change.
+
+    Attributes:
+        type: `ADDED`, `MODIFIED`, `DELETED`, or `BOOKMARK`, whose object has only a version.
+        object: The object after the change; before it where it was deleted.
+    """
+
+    type: str
+    object: dict[str, Any]
+
+    @property
+    def resource_version(self) -> str:
+        """The version from which a watch goes on after this event."""
+        version: str = self.object["metadata"]["resourceVersion"]
+        return version
+
+
+async def watch(
+    transport: Transport,
+    request: Request,
+    resource_version: str,
+    *,
+    idle_seconds: float = IDLE_SECONDS,
+) -> AsyncGenerator[WatchEvent, None]:
+    """Open a watch and yield its events, a bookmark of the given version first.
+
+    Raises:
+        ApiError: The API server ended it with an error, or the connection failed.
+    """
+    query = {
+        **(request.query or {}),
+        "watch": "1",
+        "resourceVersion": resource_version,
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": str(random.randint(_SHORTEST, _LONGEST)),  # noqa: S311 - no secret
+    }
+    limits = aiohttp.ClientTimeout(
+        total=None, connect=None, sock_connect=_CONNECT_SECONDS, sock_read=idle_seconds
+    )
+    async with transport.stream(request._replace(query=query), limits) as response:
+        yield WatchEvent(BOOKMARK, {"metadata": {"resourceVersion": resource_version}})
+        async with aclosing(_lines(response.content, request.what)) as lines:
+            async for line in lines:
+                yield _event(line, request)
+
+
+async def _lines(content: aiohttp.StreamReader, what: str) -> AsyncGenerator[bytes, None]:
+    """Cut the stream at line ends; an event may be of several chunks, and a chunk of several."""
+    rest = bytearray()
+    async for chunk in content.iter_any():
+        *lines, last = chunk.split(b"\n")
+        for line in lines:
+            whole = bytes(rest) + line if rest else line
+            rest.clear()
+            if whole.strip():
+                yield whole
+        rest += last
+        if len(rest) > _MAX_LINE:
+            raise UnreachableError(f"{what}: an event is longer than {_MAX_LINE} bytes")
+    if rest.strip():
+        raise UnreachableError(f"{what}: the stream broke off within an event")
+
+
+def _event(line: bytes, request: Request) -> WatchEvent:
+    try:
+        parsed = json.loads(line)
+        event = WatchEvent(parsed["type"], parsed["object"])
+    except (ValueError, KeyError, TypeError):
+        raise UnreachableError(f"{request.what}: expected an event, got something else") from None
+    if event.type == "ERROR":
+        code = event.object.get("code")
+        status = code if isinstance(code, int) else 500
+        raise error_of(status, event.object, what=request.what, quiet=request.is_quiet)
+    if event.type not in _CHANGES or not _has_version(event.object):
+        raise UnreachableError(f"{request.what}: expected a change, got {event.type!r}")
+    return event
+
+
+def _has_version(candidate: Any) -> bool:
+    metadata = candidate.get("metadata") if isinstance(candidate, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("resourceVersion"), str)
