@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node without containers: the real kubelet's code with a pretended container runtime.
+
+It asks for pod certificates, fetches trust bundles and writes volumes as on a real node; it needs
+no rights. Started containers are pretended, so it says that pods run when their volumes are there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from cluster import binaries, lifetime
+from cluster.process import Process
+from cluster.readiness import wait_ready
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cluster.control_plane import ControlPlane
+
+_READY_SECONDS = 45.0
+_LONGEST_FOLDER = 107 - len("/kubelet/pod-resources/kubelet.sock")
+
+
+class HollowNode:
+    """A running hollow kubelet, as a context manager.
+
+    Args:
+        control_plane: The cluster that it joins.
+        name: The node's name.
+        qps: Requests a second that it may send; the kubelet's own default is too low for bursts.
+        max_pods: How many pods it takes.
+        labels: Further labels of the node.
+
+    Attributes:
+        name: The node's name.
+        root: The kubelet's root folder.
+    """
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        name: str,
+        *,
+        qps: int = 100,
+        max_pods: int = 250,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._folder = _short(control_plane.folder / "nodes" / name)
+        self.root = self._folder / "kubelet"
+        self._control_plane = control_plane
+        self._process: Process | None = None
+        self._flags = [
+            f"--name={name}",
+            f"--kube-api-qps={qps}",
+            f"--max-pods={max_pods}",
+            f"--node-labels={','.join(f'{k}={v}' for k, v in (labels or {}).items())}",
+        ]
+
+    def __enter__(self) -> Self:
+        self.root.mkdir(mode=0o700, parents=True)
+        lifetime.adopt(self)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the kubelet and remove what it wrote; its log stays with the cluster's."""
+        if self._process is not None:
+            self._process.end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        lifetime.release(self)
+
+    @property
+    def process(self) -> Process:
+        """The kubelet's process."""
+        if self._process is None:
+            raise RuntimeError(f"node {self.name!r} is not running")
+        return self._process
+
+    def volume_of(self, pod_uid: str, volume: str, *, kind: str = "projected") -> Path:
+        """Where the files of a pod's volume are, or will be once the kubelet has written them.
+
+        Args:
+            pod_uid: `metadata.uid` of the pod.
+            volume: The volume's name in the pod.
+            kind: The plug-in: `projected`, `secret`, `configmap`, `empty-dir`, `csi`.
+        """
+        return self.root / "pods" / pod_uid / "volumes" / f"kubernetes.io~{kind}" / volume
+
+    def restart(self) -> None:
+        """Kill the kubelet and start it again; it starts with an empty root folder."""
+        self.process.end()
+        shutil.rmtree(self.root)
+        self.root.mkdir(mode=0o700)
+        self.process.start()
+
+    def _start(self) -> None:
+        user = f"system:node:{self.name}"
+        kubeconfig = self._control_plane.kubeconfig_for(user, ["system:nodes"])
+        self._process = Process(
+            self.name,
+            [
+                str(binaries.find("hollow-kubelet")),
+                *self._flags,
+                f"--root-dir={self.root}",
+                f"--kubeconfig={kubeconfig}",
+            ],
+            log=self._control_plane.folder / f"node-{self.name}.log",
+        )
+        self._process.start()
+        wait_ready(f"node {self.name!r}", self._is_ready, [self._process], _READY_SECONDS)
+
+    def _is_ready(self) -> bool:
+        path = f"/api/v1/nodes/{self.name}"
+        if not self._control_plane.api.exists(path):
+            return False
+        conditions = self._control_plane.api.get(path)["status"].get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _short(folder: Path) -> Path:
+    """The folder, or a temporary one where a socket's name below it would be too long."""
+    if len(str(folder)) <= _LONGEST_FOLDER:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="kubetls-node-"))
