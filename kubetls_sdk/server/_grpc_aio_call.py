@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ("AsyncCalls",)
 
 _EOF = aio.EOF
+_NO_MESSAGES: tuple[Any, ...] = ()
 _WRITING_SECONDS = 1.0
 """How long a message that the client does not take may delay the end of a call."""
 
@@ -84,7 +85,7 @@ class AsyncCalls:
                 response = await behavior(request, _UnaryContext(context, entry))
                 check(entry, context)
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details, refused.metadata)
+                await _abort(context, refused)
             else:
                 return response
 
@@ -102,7 +103,7 @@ class AsyncCalls:
                     response = await behavior(call.messages(), call)
                 admission.check()
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details, refused.metadata)
+                await _abort(context, refused)
             else:
                 return response
 
@@ -112,7 +113,9 @@ class AsyncCalls:
         behavior, admit = behavior_of(handler), Door(self._gate, method).admit_soon
         answer = _write_all if inspect.isasyncgenfunction(behavior) else _await
 
-        async def serve(_: Any, context: Any) -> None:
+        # A generator, which other people's interceptors expect; it writes by itself, so that it
+        # knows when gRPC is writing.
+        async def serve(_: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 entry = await admit(context)
                 admission = Admission(entry, context)
@@ -122,19 +125,23 @@ class AsyncCalls:
                     await answer(behavior(argument, call), call)
                 admission.check()
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details, refused.metadata)
+                await _abort(context, refused)
+            for none in _NO_MESSAGES:
+                yield none
 
         return serve
 
     def _unknown(self, method: str) -> Callable[..., Any]:
         admit = Door(self._gate, method).admit_soon
 
-        async def serve(_: Any, context: Any) -> None:
+        async def serve(_: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 await admit(context)
                 raise unknown_method()
             except RefusedCallError as refused:
-                await context.abort(refused.code, refused.details, refused.metadata)
+                await _abort(context, refused)
+            for none in _NO_MESSAGES:
+                yield none
 
         return serve
 
@@ -251,6 +258,12 @@ async def _write_all(responses: Any, call: _CallContext) -> None:
 async def _await(answering: Any, call: _CallContext) -> None:
     del call
     await answering
+
+
+async def _abort(context: Any, refused: RefusedCallError) -> None:
+    if refused.metadata:
+        await context.abort(refused.code, refused.details, refused.metadata)
+    await context.abort(refused.code, refused.details)
 
 
 def _is_async(behavior: Any) -> bool:
