@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from kubetls_sdk.svid import PrivateKey
 
-__all__ = ("MAX_AUTHORITY_CHAIN", "Authority")
+__all__ = ("MAX_AUTHORITY_CHAIN", "Authority", "signature_digest")
 
 MAX_AUTHORITY_CHAIN = 8
 """Signing certificate and intermediates; with leaf and anchor, the SDK follows ten."""
@@ -90,7 +90,7 @@ class Authority:
         set_once(self, "chain_pem", b"".join(each.public_bytes(Encoding.PEM) for each in sent))
         set_once(self, "not_before", max(each.not_valid_before_utc for each in path))
         set_once(self, "not_after", min(each.not_valid_after_utc for each in path))
-        set_once(self, "digest", _digest(self.private_key))
+        set_once(self, "digest", signature_digest(self.private_key))
         set_once(self, "key_identifier", _key_identifier(path[0]))
 
     @classmethod
@@ -198,7 +198,8 @@ def _fingerprint(certificate: x509.Certificate) -> str:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()[:20]
 
 
-def _digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
+def signature_digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
+    """The digest that a key signs with; None for Ed25519."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return None  # It brings its own.
     if isinstance(key, ec.EllipticCurvePrivateKey):

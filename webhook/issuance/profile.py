@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from webhook.issuance.validity import Validity, refresh_time
+from webhook.issuance.validity import Validity, refresh_time, serial_fraction
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from webhook.issuance.authority import Authority
     from webhook.issuance.grant import Grant
 
-__all__ = ("Issued", "issue")
+__all__ = ("BOTH_ROLES", "KEY_USAGE", "Issued", "issue", "names_of", "subject_of")
 
-_KEY_USAGE: Final = x509.KeyUsage(
+KEY_USAGE: Final = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
     key_encipherment=False,
@@ -45,17 +45,16 @@ _KEY_USAGE: Final = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-_BOTH_ROLES: Final = x509.ExtendedKeyUsage(
+BOTH_ROLES: Final = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 )
 _NO_AUTHORITY: Final = x509.BasicConstraints(ca=False, path_length=None)
 _LEAF: Final = (
     x509.CertificateBuilder()
     .add_extension(_NO_AUTHORITY, critical=True)
-    .add_extension(_KEY_USAGE, critical=True)
-    .add_extension(_BOTH_ROLES, critical=False)
+    .add_extension(KEY_USAGE, critical=True)
+    .add_extension(BOTH_ROLES, critical=False)
 )
-_FRACTION_BITS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,7 +98,7 @@ def issue(
     validity = Validity.within(authority, grant.lifetime, now=now)
     number = x509.random_serial_number() if serial is None else serial
     certificate = _signed(grant, authority, validity, number)
-    fraction = (number & ((1 << _FRACTION_BITS) - 1)) / (1 << _FRACTION_BITS)
+    fraction = serial_fraction(number)
     return Issued(
         certificate=certificate,
         chain_pem=certificate.public_bytes(Encoding.PEM) + authority.chain_pem,

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from webhook.config import KeyType
     from webhook.issuance.public_key import PublicKey
 
-__all__ = ("DEFAULT_LIFETIME", "IssuanceRequest", "from_pod_certificate_request")
+__all__ = ("DEFAULT_LIFETIME", "OLD_NODE", "IssuanceRequest", "from_pod_certificate_request")
 
 DEFAULT_LIFETIME: Final = timedelta(hours=24)
 """Kubernetes' default of `maxExpirationSeconds`."""
+
+OLD_NODE: Final = "OldNode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def from_pod_certificate_request(request: Mapping[str, Any]) -> IssuanceRequest:
     """Read a PodCertificateRequest of v1 or v1beta1.
 
     Raises:
-        IssuanceError: Final: its fields are not those of the API, or its key is refused.
+        IssuanceError: Final: its fields are not those of the API, or its key is refused. Retryable:
+            v1 does not show the key that a node of 1.35 wrote.
     """
     try:
         metadata, spec = request["metadata"], request["spec"]
@@ -91,6 +94,12 @@ def _public_key(spec: Mapping[str, Any]) -> PublicKey:
     stub = spec.get("stubPKCS10Request")
     if stub:
         return public_key_of(_decoded(stub))
+    if not spec.get("pkixPublicKey"):
+        raise IssuanceError(
+            "the request of a node of 1.35 has its key in v1beta1 only",
+            reason=OLD_NODE,
+            is_retryable=True,
+        )
     return public_key_of_pkix(
         _decoded(spec["pkixPublicKey"]),
         proof=_decoded(spec["proofOfPossession"]),

@@ -22,7 +22,14 @@ from webhook.exceptions import IssuanceError
 if TYPE_CHECKING:
     from webhook.issuance.authority import Authority
 
-__all__ = ("AUTHORITY_EXPIRING", "AUTHORITY_NOT_VALID", "BACKDATE", "Validity", "refresh_time")
+__all__ = (
+    "AUTHORITY_EXPIRING",
+    "AUTHORITY_NOT_VALID",
+    "BACKDATE",
+    "Validity",
+    "refresh_time",
+    "serial_fraction",
+)
 
 AUTHORITY_EXPIRING: Final = "AuthorityExpiring"
 AUTHORITY_NOT_VALID: Final = "AuthorityNotYetValid"
@@ -30,6 +37,7 @@ BACKDATE: Final = timedelta(minutes=2)
 REFRESH_MARGIN: Final = timedelta(minutes=10)
 """The API server's: no refresh nearer to either end."""
 
+_FRACTION: Final = (1 << 32) - 1
 _JITTER: Final = 0.1
 """Of the lifetime, to either side of its half: pods that started together ask apart."""
 
@@ -82,6 +90,11 @@ def refresh_time(validity: Validity, *, fraction: float, early: bool = False) ->
     after = _whole(lifetime * (0.5 + _JITTER * (2 * fraction - 1)))
     latest = validity.not_after - REFRESH_MARGIN
     return min(max(validity.not_before + after, earliest), latest)
+
+
+def serial_fraction(serial: int) -> float:
+    """A number from 0 to 1 that a random serial number spreads evenly."""
+    return (serial & _FRACTION) / _FRACTION
 
 
 def _whole(duration: timedelta) -> timedelta:
