@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requests to our signers: an informer for each signer name, and what is kept of a request.
+
+Rules:
+    1. Only requests for the signer names of the configuration in force are looked at; other
+       signers' requests are never received.
+    2. The whole object is kept while it is pending, and a few fields of it afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from webhook.api import Informer
+from webhook.api.resources import (
+    POD_CERTIFICATE_REQUESTS,
+    POD_CERTIFICATE_REQUESTS_V1BETA1,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from webhook.api import Api, Resource
+
+__all__ = ("Key", "PendingRequest", "RequestWatch", "pod_certificate_resource")
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace (empty for cluster-scoped requests) and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRequest:
+    """A request, or what is left of it once it is settled.
+
+    Attributes:
+        key: Namespace and name.
+        uid: Of the request.
+        resource_version: Of the object below.
+        created: Unix time.
+        subject_uid: Of the pod that it names; empty when it names none.
+        is_settled: It has its answer: there is nothing to do.
+        not_after: Unix time at which the certificate expires; None without one.
+        body: The object as the API server sent it; None once it is settled.
+    """
+
+    key: Key
+    uid: str
+    resource_version: str
+    created: float
+    subject_uid: str
+    is_settled: bool
+    not_after: float | None
+    body: Mapping[str, Any] | None
+
+    @classmethod
+    def of_pod(cls, request: Mapping[str, Any]) -> Self:
+        """Take a PodCertificateRequest; any condition settles it, as the API has no other ones."""
+        status = request.get("status") or {}
+        is_settled = bool(status.get("conditions"))
+        return cls._of(request, request["spec"]["podUID"], status.get("notAfter"), is_settled)
+
+    @classmethod
+    def _of(
+        cls, request: Mapping[str, Any], subject: str, not_after: str | None, is_settled: bool
+    ) -> Self:
+        metadata = request["metadata"]
+        return cls(
+            key=(metadata.get("namespace") or "", metadata["name"]),
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+            created=unix_time(metadata["creationTimestamp"]),
+            subject_uid=subject,
+            is_settled=is_settled,
+            not_after=unix_time(not_after) if not_after else None,
+            body=None if is_settled else request,
+        )
+
+    @classmethod
+    def of_signing(cls, request: Mapping[str, Any]) -> Self:
+        """Take a CertificateSigningRequest; a certificate, `Denied` or `Failed` settles it."""
+        status = request.get("status") or {}
+        types = {condition.get("type") for condition in status.get("conditions") or ()}
+        is_settled = bool(status.get("certificate")) or bool(types & {"Denied", "Failed"})
+        return cls._of(request, "", None, is_settled)
+
+
+class RequestWatch:
+    """All requests of one kind to our signers, as they are now."""
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        parse: Callable[[Mapping[str, Any]], PendingRequest],
+        changed: Callable[[PendingRequest | None, PendingRequest | None], None],
+    ) -> None:
+        """Prepare the watch.
+
+        Args:
+            api: Where from.
+            resource: The kind.
+            parse: What is kept of an object.
+            changed: Called with before and after at each change.
+        """
+        self._api = api
+        self._parse = parse
+        self._changed = changed
+        self._informers: dict[str, tuple[Informer[PendingRequest], AsyncExitStack]] = {}
+        self.resource = resource
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.follow(())
+
+    async def follow(self, signer_names: Iterable[str]) -> None:
+        """Look at the requests to these signers, and at no others any more.
+
+        Returns at once: `synced` waits for what is there.
+        """
+        wanted = set(signer_names)
+        for name in self._informers.keys() - wanted:
+            _log.info("%s for %s are left alone from now on", self.resource.plural, name)
+            await self._informers.pop(name)[1].aclose()
+        for name in sorted(wanted - self._informers.keys()):
+            informer = Informer(
+                self._api,
+                self.resource,
+                self._parse,
+                field_selector=f"spec.signerName={name}",
+            )
+            informer.subscribe(self._changed)
+            stack = AsyncExitStack()
+            await stack.enter_async_context(informer)
+            self._informers[name] = (informer, stack)
+
+    async def synced(self) -> None:
+        """Wait until the first lists are complete."""
+        await asyncio.gather(*(informer.synced() for informer, _ in self._informers.values()))
+
+    def is_stale(self, seconds: float) -> bool:
+        """Whether one of the watches has been broken for this long."""
+        return any(informer.is_stale(seconds) for informer, _ in self._informers.values())
+
+    def get(self, key: Key) -> PendingRequest | None:
+        """The request, if it is there."""
+        found = (informer.get(*key) for informer, _ in self._informers.values())
+        return next((request for request in found if request is not None), None)
+
+    def __iter__(self) -> Iterator[PendingRequest]:
+        for informer, _ in self._informers.values():
+            yield from informer.values()
+
+
+async def pod_certificate_resource(api: Api) -> Resource | None:
+    """Find the version of PodCertificateRequest to speak; None: the API server serves none.
+
+    Raises:
+        ApiError: It did not answer.
+    """
+    for resource in (POD_CERTIFICATE_REQUESTS, POD_CERTIFICATE_REQUESTS_V1BETA1):
+        if await api.serves(resource):
+            return resource
+    return None
+
+
+def unix_time(text: str) -> float:
+    """Read the API server's time."""
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is still to be done, in a fair order, with a bounded number under way.
+
+Rules:
+    1. A key is in the list once, however often it is added; what comes while it is under way makes
+       it run once more.
+    2. New requests and renewals take turns: a burst of either never starves the other. New ones go
+       by arrival, renewals by deadline.
+    3. Nothing is given up: failed work comes back with back-off and full jitter until it is done
+       or forgotten.
+    4. Everything runs on one event loop; the list has no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from webhook.signing.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ("Again", "Lane", "Worklist")
+
+_log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+
+
+class Lane(IntEnum):
+    """Who waits: a pod that cannot start, or one whose certificate will expire."""
+
+    NEW = 0
+    RENEWAL = 1
+
+
+class Again(Exception):  # noqa: N818 - a request to the list, not a fault
+    """The work could not be done yet.
+
+    Attributes:
+        at_least: Seconds before the next attempt, beside the back-off.
+    """
+
+    def __init__(self, message: str, *, at_least: float = 0.0) -> None:
+        super().__init__(message)
+        self.at_least = at_least
+
+
+@dataclass(slots=True)
+class _Entry:
+    lane: Lane
+    deadline: float
+    failures: int = 0
+    is_under_way: bool = False
+    is_wanted_again: bool = False
+    timer: asyncio.TimerHandle | None = field(default=None, repr=False)
+    ticket: int = 0
+    queued_at: float = 0.0
+
+
+class Worklist(Generic[K]):
+    """Keys to work on.
+
+    Args:
+        work: Does the work of one key, given how often it was tried in vain; raises `Again` when
+            it cannot be done yet. Any other exception is logged and counts as `Again`.
+        limit: How many run at once.
+        backoff: Between attempts.
+        waited: Told how many seconds a key waited for its turn.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[K, int], Awaitable[None]],
+        *,
+        limit: int = 32,
+        backoff: Backoff | None = None,
+        waited: Callable[[float], None] | None = None,
+    ) -> None:
+        self._work = work
+        self._waited = waited
+        self._limit = limit
+        self._backoff = backoff or Backoff()
+        self._entries: dict[K, _Entry] = {}
+        self._lanes: dict[Lane, list[tuple[float, int, K]]] = {lane: [] for lane in Lane}
+        self._tickets = itertools.count(1)
+        self._turn = Lane.NEW
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        """How many keys are not done."""
+        return len(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """How many keys are not under way: they wait for their turn or for the next attempt."""
+        return len(self._entries) - len(self._tasks)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
+
+    def add(self, key: K, *, lane: Lane = Lane.NEW, deadline: float | None = None) -> None:
+        """Put a key on the list, unless it is there.
+
+        Args:
+            key: What to work on.
+            lane: Whose turn it takes.
+            deadline: Unix time that orders renewals; None: as urgent as if it were now.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = _Entry(lane, time.time() if deadline is None else deadline)
+            self._entries[key] = entry
+            self._enqueue(key, entry)
+        elif entry.is_under_way:
+            entry.is_wanted_again = True
+
+    def hurry(self, key: K) -> None:
+        """End a key's back-off now: what it waited for has come."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.timer is not None:
+            entry.timer.cancel()
+            self._enqueue(key, entry)
+
+    def forget(self, key: K) -> None:
+        """Drop a key; an attempt that is under way ends by itself."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if entry.is_under_way:
+            entry.is_wanted_again = False
+            return
+        if entry.timer is not None:
+            entry.timer.cancel()
+        del self._entries[key]
+
+    async def close(self, *, within: float) -> None:
+        """Start nothing more, and let what is under way finish.
+
+        Args:
+            within: Seconds; what is not finished then is cancelled.
+        """
+        self._is_closed = True
+        for entry in self._entries.values():
+            if entry.timer is not None:
+                entry.timer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _enqueue(self, key: K, entry: _Entry) -> None:
+        entry.timer = None
+        entry.queued_at = time.monotonic()
+        entry.ticket = next(self._tickets)
+        order = entry.deadline if entry.lane is Lane.RENEWAL else float(entry.ticket)
+        heapq.heappush(self._lanes[entry.lane], (order, entry.ticket, key))
+        self._start_some()
+
+    def _start_some(self) -> None:
+        while not self._is_closed and len(self._tasks) < self._limit:
+            key = self._next()
+            if key is None:
+                return
+            task = asyncio.get_running_loop().create_task(self._attempt(key))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._start_some()
+
+    def _next(self) -> K | None:
+        for lane in (self._turn, Lane(1 - self._turn)):
+            queue = self._lanes[lane]
+            while queue:
+                _, ticket, key = heapq.heappop(queue)
+                entry = self._entries.get(key)
+                if entry is not None and entry.ticket == ticket:
+                    entry.is_under_way = True
+                    if self._waited is not None:
+                        self._waited(time.monotonic() - entry.queued_at)
+                    self._turn = Lane(1 - lane)
+                    return key
+        return None
+
+    async def _attempt(self, key: K) -> None:
+        entry = self._entries[key]
+        try:
+            await self._work(key, entry.failures)
+        except Again as again:
+            self._postpone(key, entry, again.at_least)
+        except Exception:  # noqa: BLE001 - one key's fault must not stop the list
+            _log.exception("unexpected failure, to be tried again: %s", key)
+            self._postpone(key, entry, 0.0)
+        else:
+            self._conclude(key, entry)
+
+    def _conclude(self, key: K, entry: _Entry) -> None:
+        entry.is_under_way = False
+        if entry.is_wanted_again:
+            entry.is_wanted_again, entry.failures = False, 0
+            self._enqueue(key, entry)
+        else:
+            del self._entries[key]
+
+    def _postpone(self, key: K, entry: _Entry, at_least: float) -> None:
+        entry.is_under_way = entry.is_wanted_again = False
+        entry.failures += 1
+        if self._is_closed:
+            return
+        delay = self._backoff.delay(entry.failures, at_least=at_least)
+        entry.timer = asyncio.get_running_loop().call_later(delay, self._enqueue, key, entry)
