@@ -8,7 +8,7 @@
 
 It keeps what the tests of controllers depend on: resource versions that grow, compare-and-swap,
 names that are taken, watches that see each change once (also by labels and simple fields),
-`status` as a subresource of its own, a deep copy at every border. It checks no schema, no rights and
+`status` as a subresource of its own, a deep copy at every border. It checks no schema, no rights,
 no admission: for these there is the real one, in `tests/cluster`.
 """
 

@@ -26,8 +26,20 @@ from webhook.api.errors import (
     NotFoundError,
     UnreachableError,
 )
-from webhook.api.resources import SECRETS, Resource
-from webhook.api.transport import Request, Transport
+from webhook.api.requests import (
+    Request,
+    apply_request,
+    create_request,
+    delete_request,
+    get_request,
+    list_request,
+    patch_request,
+    replace_request,
+    selection,
+    watch_request,
+)
+from webhook.api.resources import Resource
+from webhook.api.transport import Transport
 from webhook.api.watching import WatchEvent, watch
 
 if TYPE_CHECKING:
@@ -53,7 +65,6 @@ __all__ = (
 
 PAGE_SIZE = 500
 _PAGE_SECONDS = 60.0
-_DRY_RUN = {"dryRun": "All"}
 
 
 class ObjectList(NamedTuple):
@@ -123,7 +134,7 @@ class Api:
             NotFoundError: There is none.
             ApiError: Any other failure.
         """
-        return await self._send("GET", resource, name, namespace)
+        return await self._transport.send(get_request(resource, name, namespace))
 
     async def list(
         self,
@@ -134,11 +145,11 @@ class Api:
         label_selector: str | None = None,
     ) -> ObjectList:
         """Read all objects that match, page by page; begins anew, unpaged, when a page expired."""
-        selection = _selection(field_selector, label_selector)
+        query = selection(field_selector, label_selector)
         try:
-            pages = [page async for page in self._pages(resource, namespace, selection)]
+            pages = [page async for page in self._pages(resource, namespace, query)]
         except GoneError:
-            pages = [page async for page in self._pages(resource, namespace, selection, size=0)]
+            pages = [page async for page in self._pages(resource, namespace, query, size=0)]
         items = [item for page in pages for item in page.items]
         return ObjectList(items, pages[-1].resource_version)
 
@@ -157,8 +168,8 @@ class Api:
             GoneError: The list took too long: what was read of it must be read again.
             ApiError: Any other failure.
         """
-        selection = _selection(field_selector, label_selector)
-        return self._pages(resource, namespace, selection, size=size)
+        query = selection(field_selector, label_selector)
+        return self._pages(resource, namespace, query, size=size)
 
     async def create(
         self,
@@ -182,18 +193,10 @@ class Api:
             AlreadyExistsError: The name is taken.
             ApiError: Any other failure.
         """
-        metadata = body.get("metadata") or {}
-        namespace = namespace or metadata.get("namespace")
-        name = metadata.get("name") if subresource else None
-        return await self._send(
-            "POST",
-            resource,
-            name,
-            namespace,
-            subresource=subresource,
-            body=_typed(resource, body),
-            query=_DRY_RUN if dry_run else None,
+        request = create_request(
+            resource, body, namespace, subresource=subresource, dry_run=dry_run
         )
+        return await self._transport.send(request)
 
     async def replace(
         self,
@@ -211,15 +214,8 @@ class Api:
             ConflictError: It has changed since, or has another UID than the body.
             ApiError: Any other failure.
         """
-        return await self._send(
-            "PUT",
-            resource,
-            _name(body),
-            body["metadata"].get("namespace"),
-            subresource=subresource,
-            body=_typed(resource, body),
-            query=_DRY_RUN if dry_run else None,
-        )
+        request = replace_request(resource, body, subresource=subresource, dry_run=dry_run)
+        return await self._transport.send(request)
 
     async def patch(
         self,
@@ -233,15 +229,8 @@ class Api:
         Raises:
             ApiError: Any failure.
         """
-        return await self._send(
-            "PATCH",
-            resource,
-            _name(body),
-            body["metadata"].get("namespace"),
-            subresource=subresource,
-            body=body,
-            content_type="application/merge-patch+json",
-        )
+        request = patch_request(resource, body, subresource=subresource)
+        return await self._transport.send(request)
 
     async def apply(
         self,
@@ -258,16 +247,10 @@ class Api:
             ConflictError: Another manager owns a field, and `force` is not set.
             ApiError: Any other failure.
         """
-        query = {"fieldManager": field_manager, "force": "true" if force else "false"}
-        return await self._send(
-            "PATCH",
-            resource,
-            _name(body),
-            body["metadata"].get("namespace"),
-            body=_typed(resource, body),
-            query=query | (_DRY_RUN if dry_run else {}),
-            content_type="application/apply-patch+yaml",
+        request = apply_request(
+            resource, body, field_manager=field_manager, force=force, dry_run=dry_run
         )
+        return await self._transport.send(request)
 
     async def delete(
         self,
@@ -285,15 +268,10 @@ class Api:
             ConflictError: It is another one.
             ApiError: Any other failure.
         """
-        wanted = {"uid": uid, "resourceVersion": resource_version}
-        preconditions = {key: value for key, value in wanted.items() if value is not None}
-        body = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "propagationPolicy": "Background",
-            **({"preconditions": preconditions} if preconditions else {}),
-        }
-        await self._send("DELETE", resource, name, namespace, body=body)
+        request = delete_request(
+            resource, name, namespace, uid=uid, resource_version=resource_version
+        )
+        await self._transport.send(request)
 
     def watch(
         self,
@@ -313,13 +291,8 @@ class Api:
             GoneError: The version is too old: list again.
             ApiError: Any other failure; the watch can go on from the last version seen.
         """
-        request = Request(
-            "GET",
-            resource.collection(namespace),
-            f"watch {resource.plural}",
-            query=_selection(field_selector, label_selector),
-            is_quiet=_is_quiet(resource),
-        )
+        query = selection(field_selector, label_selector)
+        request = watch_request(resource, namespace, query)
         return watch(self._transport, request, resource_version)
 
     async def serves(self, resource: Resource) -> bool:
@@ -348,67 +321,20 @@ class Api:
         self,
         resource: Resource,
         namespace: str | None,
-        selection: dict[str, str],
+        query: dict[str, str],
         *,
         size: int = PAGE_SIZE,
     ) -> AsyncGenerator[ObjectList, None]:
-        request = Request(
-            "GET",
-            resource.collection(namespace),
-            f"list {resource.plural}",
-            query=selection | ({"limit": str(size)} if size else {}),
-            is_quiet=_is_quiet(resource),
-        )
+        if size:
+            query = query | {"limit": str(size)}
         token: str | None = ""
         while token is not None:
-            query = {**(request.query or {}), **({"continue": token} if token else {})}
-            answer = await self._transport.send(
-                request._replace(query=query), seconds=_PAGE_SECONDS
-            )
+            asked = query | ({"continue": token} if token else {})
+            request = list_request(resource, namespace, asked)
+            answer = await self._transport.send(request, seconds=_PAGE_SECONDS)
             metadata = answer.get("metadata") or {}
             token = metadata.get("continue") or None
             yield ObjectList(answer.get("items") or [], metadata.get("resourceVersion", ""))
-
-    async def _send(
-        self,
-        method: str,
-        resource: Resource,
-        name: str | None,
-        namespace: str | None,
-        *,
-        subresource: str | None = None,
-        **parts: Any,
-    ) -> dict[str, Any]:
-        path = (
-            resource.collection(namespace)
-            if name is None
-            else resource.path(name, namespace=namespace, subresource=subresource)
-        )
-        plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
-        target = "/".join(filter(None, (namespace, name)))
-        what = f"{method} {plural} {target}".rstrip()
-        request = Request(method, path, what, is_quiet=_is_quiet(resource), **parts)
-        return await self._transport.send(request)
-
-
-def _is_quiet(resource: Resource) -> bool:
-    return (resource.group, resource.plural) == (SECRETS.group, SECRETS.plural)
-
-
-def _selection(field_selector: str | None, label_selector: str | None) -> dict[str, str]:
-    wanted = {"fieldSelector": field_selector, "labelSelector": label_selector}
-    return {key: value for key, value in wanted.items() if value}
-
-
-def _typed(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": resource.api_version, "kind": resource.kind, **body}
-
-
-def _name(body: Mapping[str, Any]) -> str:
-    name = (body.get("metadata") or {}).get("name")
-    if not isinstance(name, str):
-        raise InvalidError("expected metadata.name in the object")
-    return name
 
 
 def _number(text: object) -> int:

@@ -4,8 +4,9 @@
 Rules:
     1. The bound token of a pod is replaced on disk by the kubelet: it is read again each minute,
        and at once when the API server does not accept it. An unreadable file keeps the last one.
-    2. The API server is verified by the cluster's CA alone, always; a kubeconfig that turns this
-       off is refused. Proxies and `.netrc` of the environment are not for it.
+    2. The API server is verified by the cluster's CA alone (by the system's, where a kubeconfig
+       names none), always; a kubeconfig that turns this off is refused. Proxies and `.netrc` of
+       the environment are not for it.
     3. Neither token nor key is in an error or a `repr`.
 """
 
@@ -50,7 +51,7 @@ class Credentials:
         self.configuration = configuration
         self._token_file = token_file
         self._clock = clock
-        self._authorization = str(configuration.api_key.get(_BEARER) or "")
+        self._authorization = _authorization(configuration)
         self._read_at = float("-inf")
         self._kubeconfig: tuple[Path, str | None] | None = None
 
@@ -98,21 +99,30 @@ class Credentials:
         if self._token_file:
             self._read_token(self._token_file)
         elif self._kubeconfig:
-            renewed = await _load(*self._kubeconfig)
-            self._authorization = str(renewed.api_key.get(_BEARER) or "")
+            await self._load_again(*self._kubeconfig)
         return self._authorization != before
+
+    async def _load_again(self, path: Path, context: str | None) -> None:
+        try:
+            self._authorization = _authorization(await _load(path, context))
+        except ConfigurationError as error:
+            _log.warning("the last token stays: %s", error)
 
     def _read_token(self, path: Path) -> None:
         self._read_at = self._clock()
         try:
             token = path.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            _log.warning("the token %s cannot be read (%s): the last one stays", path, type(error))
+            _log.warning("%s cannot be read (%s): the last token stays", path, type(error).__name__)
             return
         if token and token.isprintable() and " " not in token:
             self._authorization = f"Bearer {token}"
         else:
             _log.warning("expected one token in %s: the last one stays", path)
+
+
+def _authorization(configuration: Configuration) -> str:
+    return str(configuration.api_key.get(_BEARER) or "").strip()
 
 
 async def _load(path: Path, context: str | None) -> Configuration:

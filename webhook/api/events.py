@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from webhook.api.backoff import Backoff
 from webhook.api.errors import ApiError, NotFoundError
-from webhook.api.lease_record import micro_time
+from webhook.api.lease import micro_time
 from webhook.api.resources import EVENTS
 
 if TYPE_CHECKING:

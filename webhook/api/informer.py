@@ -46,6 +46,7 @@ Outcome = Literal["list", "watch", "gone", "failure", "unparsable", "subscriber"
 
 _PAGE_SIZE = 250
 _SHORTEST_WATCH = 1.0
+_GIVE_UP_VERSION = 6
 _UNPARSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, WebhookError)
 
 
@@ -136,6 +137,8 @@ class Informer(Generic[T]):
                 await self._pause(None)
             except ApiError as error:
                 self._count("failure")
+                if error.status and self._backoff.failures >= _GIVE_UP_VERSION:
+                    self._version = None  # Such as one of before a restored backup.
                 await self._pause(error)
 
     async def synced(self) -> None:

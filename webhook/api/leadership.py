@@ -21,13 +21,11 @@ import asyncio
 import logging
 import random
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from kubetls_sdk.exceptions import ConfigurationError
 from webhook.api.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
-from webhook.api.lease_record import Sighting, holder, renewed_spec
-from webhook.api.resources import LEASES
+from webhook.api.lease import Lease, Sighting, holder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_FOREIGN_SECONDS: Final = 120.0
 _JITTER: Final = 0.2
-_KEPT: Final = ("resourceVersion", "uid", "labels", "annotations", "ownerReferences")
+_SOON: Final = 0.2
 
 
 class Leadership:
@@ -77,15 +75,13 @@ class Leadership:
         """
         if not 0 < retry_every < renew_deadline < lease_seconds or not identity:
             raise ConfigurationError("expected an identity and retry < renew deadline < lease")
-        self._api = api
-        self._namespace = namespace
         self._name = name
         self.identity = identity
         self._lease_seconds = lease_seconds
         self._renew_deadline = renew_deadline
         self._retry_every = retry_every
         self._clock = clock
-        self._lease: dict[str, Any] | None = None
+        self._lease = Lease(api, namespace, name)
         self._sighting: Sighting | None = None
         self._is_held = False
         self._held_until = float("-inf")
@@ -98,6 +94,7 @@ class Leadership:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._stand(), name=f"leadership {self._name}")
+        self._task.add_done_callback(self._wake)
         return self
 
     async def __aexit__(
@@ -123,12 +120,15 @@ class Leadership:
     @property
     def leader(self) -> str:
         """Who leads, as last seen; empty when nobody does or it is not known."""
-        return holder(self._lease) if self._lease else ""
+        return holder(self._lease.last or {})
 
     async def elected(self) -> None:
         """Wait until this candidate leads."""
         while not self.is_leader:
+            if self._task is not None and self._task.done():
+                self._task.result()
             await self._gained.wait()
+            await asyncio.sleep(0)  # Time may be over before the loop has drawn the conclusion.
 
     async def run(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Stand for election and run the callback while leading, again after each loss.
@@ -156,8 +156,9 @@ class Leadership:
                 for task in (work, end):
                     task.cancel()
                 await asyncio.wait([work, end])
-            if has_ended or not work.cancelled():
-                await work
+            if not work.cancelled():
+                work.result()
+            if has_ended:
                 return
             if self._task is not None and self._task.done():
                 self._task.result()
@@ -177,6 +178,12 @@ class Leadership:
             self._settle(is_ours, started)
             await asyncio.sleep(self._pause())
 
+    def _wake(self, _: asyncio.Task[None]) -> None:
+        """Let nobody wait for an election that has ended."""
+        self._held_until = float("-inf")
+        self._gained.set()
+        self._lost.set()
+
     def _settle(self, is_ours: bool | None, started: float) -> None:
         """Draw the conclusion of an attempt; None: it is not known, what was goes on for a time."""
         if is_ours:
@@ -193,56 +200,44 @@ class Leadership:
             _log.warning("%s does not lead %s any more", self.identity, self._name)
 
     def _pause(self) -> float:
+        if self._is_held and self._lease.last is None:
+            return _SOON  # Another wrote it: whether it is still ours must be known at once.
         if self._is_held:
             return max(0.0, min(self._retry_every, self._held_until - self._clock()))
         return self._retry_every * (1 + _JITTER * random.random())  # noqa: S311 - no secret
 
     async def _attempt(self) -> bool | None:
         """Take or renew the Lease where that is allowed; None when another writer came between."""
+        lease = self._lease
         try:
-            if not self._is_held or self._lease is None:
-                self._lease = await self._read()
-            if self._lease is not None and not self._may_take(self._lease):
+            if not self._is_held or lease.last is None:
+                await lease.read()
+            if lease.last is not None and not self._may_take(lease.last):
                 return False
-            self._lease = await self._write(self._lease, self.identity)
+            await lease.write(self.identity, seconds=self._lease_seconds)
         except (ConflictError, AlreadyExistsError, NotFoundError):
-            self._lease = None
+            lease.last = None
             return None
         return True
 
-    async def _read(self) -> dict[str, Any] | None:
-        try:
-            lease = await self._api.get(LEASES, self._name, namespace=self._namespace)
-        except NotFoundError:
-            return None
-        self._sighting = Sighting.of(lease, self._sighting, self._clock())
-        return lease
-
     def _may_take(self, lease: Mapping[str, Any]) -> bool:
+        now = self._clock()
+        self._sighting = Sighting.of(lease, self._sighting, now)
         if holder(lease) in {"", self.identity}:
             return True
         theirs = (lease.get("spec") or {}).get("leaseDurationSeconds") or 0
         lasts = max(self._lease_seconds, min(float(theirs), _MAX_FOREIGN_SECONDS))
-        return self._sighting is not None and self._clock() >= self._sighting.since + lasts
-
-    async def _write(self, lease: Mapping[str, Any] | None, identity: str) -> dict[str, Any]:
-        seconds = self._lease_seconds if identity else 1.0
-        spec = renewed_spec(lease, identity, seconds=seconds, now=datetime.now(UTC))
-        metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
-        if lease is None:
-            return await self._api.create(LEASES, {"metadata": metadata, "spec": spec})
-        kept = {key: lease["metadata"][key] for key in _KEPT if key in lease["metadata"]}
-        return await self._api.replace(LEASES, {"metadata": metadata | kept, "spec": spec})
+        return now >= self._sighting.since + lasts
 
     async def _give_back(self) -> None:
         """Let another take over at once."""
         was_held, self._is_held = self._is_held, False
         self._gained.clear()
         self._lost.set()
-        if not was_held or self._lease is None:
+        if not was_held or self._lease.last is None:
             return
         try:
             async with asyncio.timeout(self._retry_every):
-                await self._write(self._lease, "")
+                await self._lease.write("", seconds=1)
         except (ApiError, TimeoutError) as error:
             _log.info("the Lease %s stays until it expires: %s", self._name, error)

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from webhook.api.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
-from webhook.api.lease_record import Sighting, holder, parse_time, renewed_spec
+from webhook.api.lease import Lease, Sighting, holder, parse_time
 from webhook.api.resources import LEASES
 from webhook.names import annotation
 
@@ -78,7 +78,8 @@ class Membership:
         self._renew_every = renew_every
         self._dead_after = dead_after
         self._clock = clock
-        self._own: dict[str, Any] | None = None
+        name = _lease_name(group, identity)
+        self._own = Lease(api, namespace, name, labels={GROUP_LABEL: group})
         self._alive_until = float("-inf")
         self._sightings: dict[str, tuple[str, Sighting]] = {}
         self._told: tuple[str, ...] = ()
@@ -166,36 +167,10 @@ class Membership:
 
     async def _renew(self) -> None:
         try:
-            self._own = await self._write(self._own)
+            await self._own.write(self.identity, seconds=self._dead_after)
         except (ConflictError, NotFoundError, AlreadyExistsError):
-            self._own = await self._read()
-            self._own = await self._write(self._own)
-
-    async def _read(self) -> dict[str, Any] | None:
-        try:
-            return await self._api.get(LEASES, self._lease_name, namespace=self._namespace)
-        except NotFoundError:
-            return None
-
-    async def _write(self, lease: Mapping[str, Any] | None) -> dict[str, Any]:
-        now = datetime.now(UTC)
-        spec = renewed_spec(lease, self.identity, seconds=self._dead_after, now=now)
-        metadata = {
-            "name": self._lease_name,
-            "namespace": self._namespace,
-            "labels": {GROUP_LABEL: self._group},
-        }
-        if lease is None:
-            return await self._api.create(LEASES, {"metadata": metadata, "spec": spec})
-        metadata |= {"resourceVersion": lease["metadata"]["resourceVersion"]}
-        return await self._api.replace(LEASES, {"metadata": metadata, "spec": spec})
-
-    @property
-    def _lease_name(self) -> str:
-        name = f"{self._group}-{self.identity}"
-        if _NAME.fullmatch(name):
-            return name
-        return f"{self._group}-{hashlib.sha256(self.identity.encode()).hexdigest()[:32]}"
+            await self._own.read()
+            await self._own.write(self.identity, seconds=self._dead_after)
 
     async def _look(self) -> None:
         """See all Leases of the group, and when each of them changed."""
@@ -228,8 +203,8 @@ class Membership:
             return
         try:
             await self._delete(lease)
-        except (ConflictError, NotFoundError):
-            _log.debug("the Lease %s has changed or gone", metadata["name"])
+        except ApiError as error:
+            _log.debug("the Lease of a dead replica stays: %s", error)
 
     async def _delete(self, lease: Mapping[str, Any]) -> None:
         metadata = lease["metadata"]
@@ -243,7 +218,7 @@ class Membership:
 
     async def _leave(self) -> None:
         """Take our Lease along, so that the others need not wait."""
-        own, self._own = self._own, None
+        own = self._own.last
         if own is None:
             return
         try:
@@ -274,6 +249,13 @@ class Membership:
         now = self._clock()
         ends = [sighting.since + self._dead_after for _, sighting in self._sightings.values()]
         return min((end - now for end in (*ends, self._alive_until) if end > now), default=_FOREVER)
+
+
+def _lease_name(group: str, identity: str) -> str:
+    name = f"{group}-{identity}"
+    if _NAME.fullmatch(name):
+        return name
+    return f"{group}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
 
 def rendezvous(key: str, identities: tuple[str, ...]) -> str | None:

@@ -15,22 +15,24 @@ import json
 import socket
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient
 from yarl import URL
 
+from kubetls_sdk.exceptions import ConfigurationError
 from webhook.api.backoff import Backoff
 from webhook.api.errors import ApiError, UnreachableError, error_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
     from webhook.api.credentials import Credentials
+    from webhook.api.requests import Request
 
-__all__ = ("Request", "Transport")
+__all__ = ("Transport",)
 
 CONNECTIONS: Final = 128
 REQUEST_SECONDS: Final = 30.0
@@ -40,18 +42,6 @@ _MAX_RETRY_AFTER: Final = 60.0
 _UNAUTHORIZED: Final = 401
 _SUCCESS: Final = range(200, 300)
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
-
-
-class Request(NamedTuple):
-    """One request, before it has an address and credentials."""
-
-    method: str
-    path: str
-    what: str
-    query: Mapping[str, str] | None = None
-    body: Mapping[str, Any] | None = None
-    content_type: str = "application/json"
-    is_quiet: bool = False
 
 
 class Transport:
@@ -67,7 +57,12 @@ class Transport:
         configuration = credentials.configuration
         # Clusters whose certificates lack a key identifier are common; Python 3.13 refuses these.
         configuration.disable_strict_ssl_verification = True
-        self._client = ApiClient(configuration)
+        try:
+            self._client = ApiClient(configuration)
+        except OSError as error:  # No such file, or no certificate in it.
+            raise ConfigurationError(
+                f"the API server's CA or our certificate cannot be used: {error}"
+            ) from error
         self._observe = observe or (lambda _method, _status, _seconds: None)
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -128,15 +123,25 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, limits: aiohttp.ClientTimeout
+        self,
+        request: Request,
+        limits: aiohttp.ClientTimeout,
+        *,
+        open_seconds: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request once and give the open answer, which leaving the block ends.
+
+        Args:
+            request: What to send.
+            limits: For the connection and for each read.
+            open_seconds: How long the answer may take to begin.
 
         Raises:
             ApiError: A refusal, or the connection failed, in the block too.
         """
         try:
-            response = await self._answer(request, limits)
+            async with asyncio.timeout(open_seconds):
+                response = await self._answer(request, limits)
             async with response:
                 await _raise_refusal(request, response)
                 yield response
@@ -158,6 +163,8 @@ class Transport:
     async def _attempt(
         self, request: Request, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
+        if self._connector is None or self._connector.closed:
+            raise UnreachableError(f"{request.what}: the client is not open")
         headers = self._credentials.headers()
         headers |= {"Accept": "application/json", "User-Agent": "kubetls"}
         headers["Content-Type"] = request.content_type

@@ -25,7 +25,8 @@ from webhook.api.errors import UnreachableError, error_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from webhook.api.transport import Request, Transport
+    from webhook.api.requests import Request
+    from webhook.api.transport import Transport
 
 __all__ = ("BOOKMARK", "WatchEvent", "watch")
 
@@ -33,7 +34,7 @@ BOOKMARK: Final = "BOOKMARK"
 IDLE_SECONDS: Final = 100.0
 """Bookmarks come each minute, plus a quarter at most; and one is late under load."""
 _SHORTEST, _LONGEST = 240, 480
-_CONNECT_SECONDS: Final = 10.0
+_OPEN_SECONDS: Final = 15.0
 _MAX_LINE: Final = 16 * 1024 * 1024
 _CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED", BOOKMARK})
 
@@ -75,10 +76,9 @@ async def watch(
         "allowWatchBookmarks": "true",
         "timeoutSeconds": str(random.randint(_SHORTEST, _LONGEST)),  # noqa: S311 - no secret
     }
-    limits = aiohttp.ClientTimeout(
-        total=None, connect=None, sock_connect=_CONNECT_SECONDS, sock_read=idle_seconds
-    )
-    async with transport.stream(request._replace(query=query), limits) as response:
+    limits = aiohttp.ClientTimeout(total=None, sock_read=idle_seconds)
+    request = request._replace(query=query)
+    async with transport.stream(request, limits, open_seconds=_OPEN_SECONDS) as response:
         yield WatchEvent(BOOKMARK, {"metadata": {"resourceVersion": resource_version}})
         async with aclosing(_lines(response.content, request.what)) as lines:
             async for line in lines:
