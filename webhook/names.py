@@ -20,6 +20,7 @@ __all__ = (
     "CREDENTIAL_BUNDLE",
     "DEFAULT_MOUNT_PATH",
     "DEFAULT_SIGNER_NAME",
+    "INJECTOR",
     "PARTNER_SIGNER_NAME",
     "PREFIX",
     "SERVING_SECRET",
@@ -47,6 +48,7 @@ CONFIGURATION_MAP: Final = "kubetls-config"
 CONFIGURATION_KEY: Final = "platform.yaml"
 CAPABILITIES_MAP: Final = "kubetls-capabilities"
 CAPABILITIES_KEY: Final = "capabilities.json"
+INJECTOR: Final = "kubetls-injector"
 SERVING_SECRET: Final = "kubetls-webhook-tls"  # noqa: S105 - the name of a Secret, not a secret
 WORKLOAD_SECRET_TYPE: Final = f"{PREFIX}/workload"
 CA_SECRET_TYPE: Final = f"{PREFIX}/ca-pool"

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The preflight says what a cluster lacks, one thing a line."""
+
+import asyncio
+
+import pytest
+
+from tests.webhook.api_double import ApiDouble
+from webhook.api.client import ForbiddenError
+from webhook.api.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    CLUSTER_TRUST_BUNDLES_V1BETA1,
+    MUTATING_WEBHOOK_CONFIGURATIONS,
+    NODES,
+    POD_CERTIFICATE_REQUESTS,
+    POD_CERTIFICATE_REQUESTS_V1BETA1,
+    SELF_SUBJECT_ACCESS_REVIEWS,
+)
+from webhook.config import PlatformConfig
+from webhook.preflight import Verdict, preflight
+
+CONFIG = "version: 1\nzones: [{name: default, trustDomain: example.org}]\nnamespaces:\n"
+NATIVE = CONFIG + "  - names: ['*']"
+EITHER = CONFIG + "  - {names: ['*'], modes: [pod-certificate, secret]}"
+V1 = (POD_CERTIFICATE_REQUESTS, CLUSTER_TRUST_BUNDLES)
+BETA = (POD_CERTIFICATE_REQUESTS_V1BETA1, CLUSTER_TRUST_BUNDLES_V1BETA1)
+
+
+class Cluster(ApiDouble):
+    """A cluster with everything, where each access review is answered."""
+
+    def __init__(self, *, denied=(), **settings):
+        super().__init__(**settings)
+        self.denied = denied
+        info = {"kubeletVersion": "v1.37.2"}
+        self.put(NODES, {"metadata": {"name": "n"}, "status": {"nodeInfo": info}})
+        self.put_injector("Q0E=")
+        name = "kubetls.gauntletwizard.net:workload:example.org"
+        self.put(CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}})
+
+    def put_injector(self, bundle):
+        webhooks = [{"clientConfig": {"caBundle": bundle}}]
+        body = {"metadata": {"name": "kubetls-injector"}, "webhooks": webhooks}
+        self.put(MUTATING_WEBHOOK_CONFIGURATIONS, body)
+
+    async def create(self, resource, body, **options):
+        assert resource is SELF_SUBJECT_ACCESS_REVIEWS, "preflight only reads"
+        asked = body["spec"]["resourceAttributes"]
+        return {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
+
+
+def found(cluster, text=NATIVE):
+    """Verdict and message by subject."""
+    findings = asyncio.run(preflight(cluster, PlatformConfig.parse(text)))
+    return {each.subject: (each.verdict, each.message) for each in findings}
+
+
+class TestComplete:
+    def test_everything_is_there(self):
+        """Nothing but `ok`."""
+        verdicts = {verdict for verdict, _ in found(Cluster()).values()}
+        assert verdicts == {Verdict.OK}
+
+
+class TestLacks:
+    def test_an_old_server(self):
+        """The version that it takes is named."""
+        verdict, message = found(Cluster(server_version=(1, 29)))["API server"]
+        assert verdict is Verdict.FAILURE
+        assert "expected Kubernetes 1.30 or newer" in message
+
+    @pytest.mark.parametrize(
+        ("served", "text", "expected"),
+        [
+            pytest.param(V1, NATIVE, Verdict.OK, id="v1"),
+            pytest.param(BETA, NATIVE, Verdict.WARNING, id="v1beta1"),
+            pytest.param((), NATIVE, Verdict.FAILURE, id="none-and-needed"),
+            pytest.param((), EITHER, Verdict.WARNING, id="none-but-secrets"),
+        ],
+    )
+    def test_pod_certificates(self, served, text, expected):
+        """A failure only where a namespace has no other mode."""
+        assert found(Cluster(served=served), text)["PodCertificateRequests"][0] is expected
+
+    def test_old_nodes_are_named(self):
+        """The nodes that keep pods from native certificates."""
+        cluster = Cluster()
+        info = {"kubeletVersion": "v1.33.1"}
+        cluster.put(NODES, {"metadata": {"name": "old"}, "status": {"nodeInfo": info}})
+        verdict, message = found(cluster)["nodes"]
+        assert verdict is Verdict.WARNING
+        assert message.endswith(": old")
+
+    def test_rights_are_named(self):
+        """Each right that is missing, with the object's name where it is limited to one."""
+        cluster = Cluster(denied={("sign", "signers"), ("watch", "pods")})
+        verdict, message = found(cluster)["rights of the signer"]
+        assert verdict is Verdict.FAILURE
+        assert "watch pods" in message
+        assert "sign signers.certificates.k8s.io 'kubetls.gauntletwizard.net/workload'" in message
+
+    def test_an_injector_that_no_api_server_can_verify(self):
+        """The signer's leader has not written the caBundle."""
+        cluster = Cluster()
+        cluster.put_injector("")
+        assert found(cluster)["injector"][0] is Verdict.FAILURE
+
+    def test_what_is_not_installed_yet(self):
+        """Before the installation these are warnings."""
+        cluster = Cluster()
+        cluster.remove(MUTATING_WEBHOOK_CONFIGURATIONS, "kubetls-injector")
+        cluster.remove(CLUSTER_TRUST_BUNDLES, "kubetls.gauntletwizard.net:workload:example.org")
+        report = found(cluster)
+        assert report["injector"] == (Verdict.WARNING, "not there yet")
+        assert report["trust bundle of example.org"] == (Verdict.WARNING, "not there yet")
+
+    def test_what_may_not_be_read(self):
+        """A missing right of the one who looks is said, and is no failure of the cluster."""
+        cluster = Cluster()
+        cluster.fail("list", ForbiddenError("nodes is forbidden", status=403), resource=NODES)
+        assert found(cluster)["nodes"][0] is Verdict.WARNING
