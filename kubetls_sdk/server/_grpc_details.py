@@ -3,43 +3,61 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from kubetls_sdk.users.user import User
 
 __all__ = ("GrpcDetails", "address_of", "headers_of")
 
 _SCHEMES = ("ipv4", "ipv6")
+_UNKNOWN_HOST = "?"  # as one of the wrong shape: neither the named one nor another one
+_UNKNOWN_PORT: Any = math.nan  # likewise
 
 
 class GrpcDetails:
     """Implements `kubetls_sdk.authz.Details`; metadata are the headers.
 
-    gRPC for Python tells neither `:authority` nor the port: rules that ask for them do not match.
+    What gRPC does not tell is unknown, not missing: an allow rule that asks for it does not match,
+    and a deny rule does.
 
     Args:
         context: The servicer context.
         found: The end user, None without one.
+        ports: Those of the server; None for one that is no TCP port.
 
     Attributes:
         is_user_asked: Whether a rule has looked at the user.
     """
 
-    __slots__ = ("_context", "_found", "is_user_asked")
+    __slots__ = ("_context", "_found", "_ports", "is_user_asked")
 
-    host: str | None = None
-    port: int | None = None
     resource: Mapping[str, object] | None = None
 
-    def __init__(self, context: Any, found: User | None = None) -> None:
+    def __init__(
+        self, context: Any, found: User | None = None, ports: Collection[int | None] = ()
+    ) -> None:
         self._context = context
         self._found = found
+        self._ports = ports
         self.is_user_asked = False
+
+    @property
+    def host(self) -> str | None:
+        """The `:authority`; gRPC keeps it from asyncio servers."""
+        event = getattr(self._context, "_rpc_event", None)
+        found = getattr(getattr(event, "call_details", None), "host", None)
+        return found.decode("latin-1") if isinstance(found, bytes) and found else _UNKNOWN_HOST
+
+    @property
+    def port(self) -> int | None:
+        """The port, where the server has only one: gRPC does not tell which one a call came to."""
+        return next(iter(self._ports)) if len(self._ports) == 1 else _UNKNOWN_PORT
 
     @property
     def source(self) -> str | None:

@@ -34,7 +34,7 @@ from kubetls_sdk.server._grpc_record import (
 from kubetls_sdk.server.record import is_recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cryptography.x509 import Certificate
 
@@ -65,6 +65,7 @@ class Gate:
         open_methods: Exact paths that every verified workload may call without asking the policy.
         intermediates: See `PeerVerdicts`.
         users: Authenticates end users as well.
+        ports: See `GrpcDetails`.
 
     Attributes:
         reason_against: Says why a peer that was admitted is refused now, or None.
@@ -83,11 +84,13 @@ class Gate:
         open_methods: Iterable[str] = (),
         intermediates: Sequence[Certificate] = (),
         users: Users | None = None,
+        ports: Collection[int | None] = (),
     ) -> None:
         self.verdicts = PeerVerdicts(source, intermediates)
         self.reason_against = self.verdicts.reason_against
         self._policy = policy
         self._is_holder = hasattr(policy, "current")
+        self._ports = ports
         self.users = None if users is None else _user_check(users)
         self.open_methods = frozenset(open_methods)
         for method in self.open_methods:
@@ -98,6 +101,10 @@ class Gate:
     def current_policy(self) -> Any:
         """The policy in force."""
         return self._policy.current if self._is_holder else self._policy
+
+    def details(self, context: Any, entry: Entry) -> GrpcDetails:
+        """The rest of a call, as rules may ask for it."""
+        return GrpcDetails(context, entry.user, self._ports)
 
     def check(self, entry: Entry, context: Any) -> None:
         """Check before a single answer that peer and user are still trusted.
@@ -127,7 +134,7 @@ class Gate:
         Raises:
             RefusedCallError: It says no, or the call lacks a user.
         """
-        policy, details = self.current_policy, GrpcDetails(context, entry.user)
+        policy, details = self.current_policy, self.details(context, entry)
         caller = entry.verdict.caller.spiffe_id
         decision: Decision = policy.decide(caller, GRPC, entry.method, details)
         if self.users is not None:
@@ -142,7 +149,7 @@ class Gate:
         """Decide again about a call under way; says why it has to end, or None."""
         if entry.method in self.open_methods:
             return None
-        details = GrpcDetails(context, entry.user)
+        details = self.details(context, entry)
         caller = entry.verdict.caller.spiffe_id
         decision: Decision = policy.decide(caller, GRPC, entry.method, details)
         lacks_user = self.users is not None and self.users.lacks_user(decision, entry)

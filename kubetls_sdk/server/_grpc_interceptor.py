@@ -21,7 +21,7 @@ from kubetls_sdk.server._grpc_streams import StreamWatch
 from kubetls_sdk.server.authorizer import Authorizer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from cryptography.x509 import Certificate
 
@@ -48,13 +48,19 @@ class _Interceptor:
         intermediates: Sequence[Certificate] = (),
         stream_recheck: float = STREAM_RECHECK_SECONDS,
         users: Users | None = None,
+        ports: Collection[int | None] = (),
     ) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
             raise ConfigurationError(
                 f"expected a policy such as PolicyFile(...) or AnyVerified(), got {policy!r}"
             )
         gate = Gate(
-            source, policy, open_methods=open_methods, intermediates=intermediates, users=users
+            source,
+            policy,
+            open_methods=open_methods,
+            intermediates=intermediates,
+            users=users,
+            ports=ports,
         )
         self._calls = self._kind(gate, StreamWatch(source, stream_recheck))
         self._wrapped: dict[str, tuple[Any, Any]] = {}
@@ -106,6 +112,8 @@ class AuthInterceptor(_Interceptor, grpc.ServerInterceptor):
             or its root was removed.
         users: Authenticates end users as well; its maker starts and closes it. Then each call needs
             a user whose token is valid, unless the rule that allows it says `user: optional`.
+        ports: All ports of its server, for rules with `ports`; gRPC does not tell which one a call
+            came to, so it is known only where there is one.
 
     Raises:
         ConfigurationError: An argument is out of range.

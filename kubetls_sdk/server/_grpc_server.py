@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ("AsyncServer", "Opened", "Server")
 
+_NOT_TCP = ("unix:", "unix-abstract:", "vsock:")
+
 
 class Opened:
     """The source, the users and the policy of one server; closes what it opened.
@@ -41,6 +43,9 @@ class Opened:
         policy: See `PolicyChoice`.
         users: See `UserChoice`; or `Users`, which its maker starts and closes.
 
+    Attributes:
+        ports: That were opened; None for one that is no TCP port.
+
     Raises:
         ConfigurationError: The users file or a key file cannot be used, or PyJWT is missing.
         NotReadyError: The volume has nothing usable in time.
@@ -49,6 +54,7 @@ class Opened:
 
     def __init__(self, source: Source | None, policy: Any, users: Any = None) -> None:
         self._choice = PolicyChoice(policy)
+        self.ports: list[int | None] = []
         is_started = hasattr(users, "resolve_blocking")
         self._user_choice = UserChoice(None if is_started else users)
         self._volume = VolumeSource().start() if source is None else None
@@ -109,6 +115,11 @@ class _Guarding:
                 handlers[name] = self._guard.wrap(handler, f"/{service_name}/{name}")
         self._inner.add_registered_method_handlers(service_name, handlers)
 
+    def _open_port(self, address: str) -> int:
+        port: int = self._inner.add_secure_port(address, port_credentials(self._opened.source))
+        self._opened.ports.append(None if address.startswith(_NOT_TCP) else port)
+        return port
+
     def _guard_the_rest(self) -> None:
         if self._guard is not None:
             self._inner.add_generic_rpc_handlers((GuardedHandlers(self._guard),))
@@ -134,8 +145,7 @@ class Server(_Guarding, grpc.Server):
             SvidError: gRPC cannot use our SVID.
         """
         _require_ours(server_credentials)
-        port: int = self._inner.add_secure_port(address, port_credentials(self._opened.source))
-        return port
+        return self._open_port(address)
 
     def add_insecure_port(self, address: str) -> NoReturn:
         """Not possible.
@@ -173,8 +183,7 @@ class AsyncServer(_Guarding, aio.Server):
     ) -> int:
         """Open a mutual TLS port; arguments, result and errors are those of `Server`."""
         _require_ours(server_credentials)
-        port: int = self._inner.add_secure_port(address, port_credentials(self._opened.source))
-        return port
+        return self._open_port(address)
 
     def add_insecure_port(self, address: str) -> NoReturn:
         """Not possible.

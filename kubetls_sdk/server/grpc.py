@@ -28,7 +28,6 @@ from grpc import aio
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server._grpc_credentials import server_credentials
-from kubetls_sdk.server._grpc_details import GrpcDetails
 from kubetls_sdk.server._grpc_entry import entry_of
 from kubetls_sdk.server._grpc_interceptor import (
     STREAM_RECHECK_SECONDS,
@@ -135,6 +134,7 @@ def server(
             intermediates=intermediates,
             stream_recheck=stream_recheck,
             users=opened.users,
+            ports=opened.ports,
         )
         inner = grpc.server(
             thread_pool if thread_pool is not None else ThreadPoolExecutor(),
@@ -177,6 +177,7 @@ def aio_server(
             intermediates=intermediates,
             stream_recheck=stream_recheck,
             users=opened.users,
+            ports=opened.ports,
         )
         inner = aio.server(
             interceptors=(ours, *interceptors) if interceptors else None,
@@ -238,7 +239,7 @@ def authorize(context: Any, action: str, resource: str, **attributes: object) ->
     policies = entry.gate.current_policy
     if not isinstance(policies, PolicySet):
         raise ConfigurationError(f"expected policy files to ask, got {policies!r}")
-    details = GrpcDetails(context, entry.user)
+    details = entry.gate.details(context, entry)
     return policies.authorize(
         details.user,
         action,

@@ -152,7 +152,7 @@ class Serving:
         self.target = f"localhost:{port}"
         self.channels = []
 
-    def channel(self, svid=None, *, roots=None):
+    def channel(self, svid=None, *, roots=None, options=()):
         """A stock channel, by default of the workload `web`."""
         mine = svid if svid is not None else self.world.ca.issue("/ns/shop/sa/web")
         trusted = (roots or self.world.ca.bundle).to_pem()
@@ -160,7 +160,7 @@ class Serving:
             trusted, mine.private_key_pem(), mine.certificates_pem()
         )
         channel = grpc.secure_channel(
-            self.target, credentials, options=[("grpc.use_local_subchannel_pool", 1)]
+            self.target, credentials, options=[("grpc.use_local_subchannel_pool", 1), *options]
         )
         self.channels.append(channel)
         return channel

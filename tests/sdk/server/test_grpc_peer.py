@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk import StaticSource, TrustBundleSet, VolumeSource
+from kubetls_sdk.authz import GRPC
+from kubetls_sdk.authz.attribute import Attribute
+from kubetls_sdk.authz.condition import Condition, Operator, holds
+from kubetls_sdk.authz.operation import HostPattern
+from kubetls_sdk.authz.request import Request
 from kubetls_sdk.exceptions import CredentialError
 from kubetls_sdk.server import _grpc_peer
 from kubetls_sdk.server._grpc_details import GrpcDetails, address_of
@@ -165,7 +171,40 @@ class TestDetails:
         context = _Context("ipv4:127.0.0.1:1", [("x-tenant", "blue"), ("x-bin", b"\x00")])
         details = GrpcDetails(context)
         assert list(details.headers) == [(b"x-tenant", b"blue"), (b"x-bin", b"\x00")]
-        assert details.host is None
+
+
+class TestPlace:
+    """What gRPC does not tell is unknown: it fits no allow rule, and every deny rule."""
+
+    @pytest.mark.parametrize("ports", [(), (1, 2), (1, None)])
+    def test_unknown(self, ports):
+        """Host and port that cannot be told are neither the named ones nor others."""
+        request = Request(
+            None, GRPC, "/a.B/C", GrpcDetails(_Context("ipv4:127.0.0.1:1"), None, ports)
+        )
+        for name, operand in (("host", HostPattern("orders")), ("port", 1)):
+            for operator in (Operator.IN, Operator.NOT_IN):
+                condition = Condition(Attribute("request", (name,)), operator, (operand,), "")
+                assert not holds(condition, request, closed=False)
+                assert holds(condition, request, closed=True)
+
+    def test_known(self):
+        """The authority of a threaded server's call and the only port are told."""
+        context = _Context("ipv4:127.0.0.1:1")
+        context._rpc_event = SimpleNamespace(call_details=SimpleNamespace(host=b"Orders:8443"))
+        details = GrpcDetails(context, None, [8443])
+        assert (details.host, details.port) == ("Orders:8443", 8443)
+
+    @pytest.mark.parametrize("host", [b"", None, "text"])
+    def test_no_authority(self, host):
+        """An authority that is not there, or is something else than it was, is unknown."""
+        context = _Context("ipv4:127.0.0.1:1")
+        context._rpc_event = SimpleNamespace(call_details=SimpleNamespace(host=host))
+        assert GrpcDetails(context).host == "?"
+
+    def test_no_tcp_port(self):
+        """A socket of the file system has no port."""
+        assert GrpcDetails(_Context("unix:"), None, [None]).port is None
 
 
 class _Context:
