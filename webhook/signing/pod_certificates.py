@@ -5,37 +5,32 @@ The usual way: watch event, decision, signature, one PUT of the status. Nothing 
 API server.
 
 Rules:
-    1. Every attempt begins with the request as it is now: what was settled meanwhile, or is gone,
-       is done. The PUT is a compare-and-swap, so a lost race changes nothing.
-    2. `Denied` ends the pod's hope for ever: only a final refusal leads to it. `Failed` is never
+    1. `Denied` ends the pod's hope for ever: only a final refusal leads to it. `Failed` is never
        written. Everything else stays pending and is tried again, as long as the request exists.
-    3. A request of a running pod is a renewal; it goes by the expiry of what the pod has.
-    4. Nothing is remembered that matters: after a restart, the first list brings all requests back.
+    2. A request of a running pod is a renewal; it goes by the expiry of what the pod has.
+    3. A request that waits for its pod is tried again when the pod is seen.
 
 Spec: certificates.k8s.io/v1 PodCertificateRequest.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from webhook import metrics
-from webhook.api import ApiError, ConflictError, NotFoundError
+from webhook.api import ApiError
 from webhook.api.events import Reference
 from webhook.api.resources import POD_CERTIFICATE_REQUESTS_V1BETA1
 from webhook.exceptions import IssuanceError
 from webhook.issuance.request import from_pod_certificate_request
+from webhook.signing.inbox import Inbox
 from webhook.signing.record import Origin
-from webhook.signing.requests import PendingRequest, RequestWatch
-from webhook.signing.shares import Shares
-from webhook.signing.statuses import denied_status, issued_status, with_status
-from webhook.signing.worklist import Again, Lane, Worklist
+from webhook.signing.requests import PendingRequest
+from webhook.signing.statuses import denied_status, issued_status
+from webhook.signing.worklist import Again, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from webhook.api import Api, Pod, Resource
     from webhook.issuance.request import IssuanceRequest
@@ -45,8 +40,6 @@ if TYPE_CHECKING:
     from webhook.signing.signer import Signer
 
 __all__ = ("PodCertificates",)
-
-_log = logging.getLogger(__name__)
 
 
 class PodCertificates:
@@ -59,6 +52,9 @@ class PodCertificates:
         replicas: Among which the requests are divided.
         record: Metrics, Events and audit log.
         limit: How many answers are under way at once.
+
+    Attributes:
+        inbox: The requests; run its `shares`, and let its `requests` follow the signer names.
     """
 
     def __init__(
@@ -75,63 +71,50 @@ class PodCertificates:
         self._signer = signer
         self._record = record
         self._expiries: dict[str, float] = {}
-        self._awaited: dict[Key, set[Key]] = {}
-        self._arrivals: dict[Key, float] = {}
-        self.requests = RequestWatch(api, resource, PendingRequest.of_pod, self._changed)
-        self.worklist: Worklist[Key] = Worklist(
-            self._answer,
+        self._awaiting: dict[Key, set[Key]] = {}
+        self.inbox = Inbox(
+            api,
+            resource,
+            parse=self._parse,
+            answer=self._answer,
+            order=self._order,
+            replicas=replicas,
+            record=record,
             limit=limit,
-            waited=metrics.QUEUE_SECONDS.labels(queue=record.kind).observe,
         )
-        metrics.PENDING.labels(kind=record.kind).set_function(self.worklist.__len__)
-        metrics.QUEUE.labels(queue=record.kind).set_function(lambda: self.worklist.waiting)
-        self.shares = Shares(replicas, self.requests, self._offer)
         signer.pods.subscribe(self._pod_changed)
 
-    def _changed(self, old: PendingRequest | None, new: PendingRequest | None) -> None:
-        if new is None or new.is_settled:
-            self._forget(old or new)
-        elif self.shares.has(new):
-            self._offer(new)
-        if new is not None and new.not_after is not None:
-            self._expiries[new.subject_uid] = new.not_after
+    def _parse(self, body: Mapping[str, Any]) -> PendingRequest:
+        request = PendingRequest.of_pod(body)
+        if request.not_after is not None:
+            self._expiries[request.subject_uid] = request.not_after
+        return request
 
-    def _forget(self, request: PendingRequest | None) -> None:
-        if request is not None:
-            self.worklist.forget(request.key)
-            self._arrivals.pop(request.key, None)
-
-    def _offer(self, request: PendingRequest) -> None:
-        self._arrivals.setdefault(request.key, time.monotonic())
-        pod = self._signer.pods.get(request.key[0], _pod_name(request))
-        is_renewal = pod is not None and pod.phase == "Running"
-        self.worklist.add(
-            request.key,
-            lane=Lane.RENEWAL if is_renewal else Lane.NEW,
-            deadline=self._expiries.get(request.subject_uid),
-        )
+    def _order(self, pending: PendingRequest) -> tuple[Lane, float | None]:
+        pod = self._signer.pods.get(pending.key[0], _spec(pending)["podName"])
+        is_running = pod is not None and pod.phase == "Running"
+        lane = Lane.RENEWAL if is_running else Lane.NEW
+        return lane, self._expiries.get(pending.subject_uid)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        pod = new or old
+        if pod is None:
+            return
+        for key in self._awaiting.pop((pod.namespace, pod.name), ()):
+            self.inbox.worklist.hurry(key)
         if new is None:
-            if old is not None:
-                self._expiries.pop(old.uid, None)
-                self._awaited.pop((old.namespace, old.name), None)
-            return
-        for key in self._awaited.pop((new.namespace, new.name), ()):
-            self.worklist.hurry(key)
+            self._expiries.pop(pod.uid, None)
 
-    async def _answer(self, key: Key, attempt: int) -> None:
-        pending = self.requests.get(key)
-        if pending is None or pending.body is None or not self.shares.has(pending):
-            return
+    async def _answer(self, pending: PendingRequest, attempt: int) -> None:
         request = None
         try:
-            request = from_pod_certificate_request(await self._readable(pending.body))
+            request = from_pod_certificate_request(await self._readable(pending))
             await self._issue(pending, request, attempt)
         except IssuanceError as err:
             await self._refuse(pending, request, err)
         except Again:
-            self._awaited.setdefault((key[0], _pod_name(pending)), set()).add(key)
+            name = (pending.key[0], _spec(pending)["podName"])
+            self._awaiting.setdefault(name, set()).add(pending.key)
             raise
 
     async def _issue(self, pending: PendingRequest, request: IssuanceRequest, attempt: int) -> None:
@@ -139,17 +122,19 @@ class PodCertificates:
             grant = await self._signer.decide(request, attempt=attempt)
             issued, authority = self._signer.issue(grant)
         now = self._signer.now()
-        if await self._put(pending, issued_status(issued, now=now)):
-            pod = self._signer.pods.get(request.namespace, request.pod_name)
-            await self._record.issued(
-                self._origin(pending),
-                request,
-                grant,
-                issued,
-                now=now,
-                authority=authority,
-                workload=(pod and pod.owner_uid) or request.pod_uid,
-            )
+        status = issued_status(issued, now=now)
+        if await self.inbox.put(pending.body or {}, status) is None:
+            return
+        pod = self._signer.pods.get(request.namespace, request.pod_name)
+        await self._record.issued(
+            self._origin(pending),
+            request,
+            grant,
+            issued,
+            now=now,
+            authority=authority,
+            workload=(pod and pod.owner_uid) or request.pod_uid,
+        )
 
     async def _refuse(
         self, pending: PendingRequest, request: IssuanceRequest | None, err: IssuanceError
@@ -158,48 +143,29 @@ class PodCertificates:
             self._record.postponed(err.reason)
             raise Again(str(err)) from err
         now = self._signer.now()
-        if await self._put(pending, denied_status(err.reason, str(err), now=now)):
+        status = denied_status(err.reason, str(err), now=now)
+        if await self.inbox.put(pending.body or {}, status) is not None:
             await self._record.refused(self._origin(pending), request, err, now=now)
 
     def _origin(self, pending: PendingRequest) -> Origin:
-        spec = (pending.body or {})["spec"]
+        spec = _spec(pending)
         pod = Reference("v1", "Pod", spec["podName"], pending.key[0], spec["podUID"])
-        arrived = self._arrivals.get(pending.key, time.monotonic())
-        return Origin(pending, f"system:node:{spec['nodeName']}", pod, arrived)
+        requester = f"system:node:{spec['nodeName']}"
+        return Origin(pending, requester, pod, self.inbox.arrived(pending))
 
-    async def _readable(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _readable(self, pending: PendingRequest) -> Mapping[str, Any]:
         """The request with its key: what a kubelet of 1.35 wrote is only visible in v1beta1."""
-        if body["spec"].get("stubPKCS10Request") or self.requests.resource.version != "v1":
+        body = pending.body or {}
+        if body["spec"].get("stubPKCS10Request") or self.inbox.resource.version != "v1":
             return body
-        metadata = body["metadata"]
+        namespace, name = pending.key
         try:
-            return await self._api.get(
-                POD_CERTIFICATE_REQUESTS_V1BETA1,
-                metadata["name"],
-                namespace=metadata["namespace"],
-            )
+            return await self._api.get(POD_CERTIFICATE_REQUESTS_V1BETA1, name, namespace=namespace)
         except ApiError as err:
             self._record.postponed("OldNode")
             raise Again(f"a node of 1.35 needs v1beta1 to be served: {err}") from err
 
-    async def _put(self, pending: PendingRequest, status: Mapping[str, Any]) -> bool:
-        """Write the answer; tell whether it was ours that counts."""
-        body = with_status(pending.body or {}, status)
-        try:
-            await self._api.replace(self.requests.resource, body, subresource="status")
-        except NotFoundError:
-            return False
-        except ConflictError as err:
-            self._record.postponed("LostRace")
-            raise Again("another replica was faster, or the object changed") from err
-        except ApiError as err:
-            self._record.postponed(err.reason or "Unreachable")
-            if not err.is_retryable:
-                _log.error("the API server refuses an answer, to be tried again: %s", err)
-            raise Again(str(err), at_least=err.retry_after or 0.0) from err
-        return True
 
-
-def _pod_name(request: PendingRequest) -> str:
-    name: str = (request.body or {"spec": {"podName": ""}})["spec"]["podName"]
-    return name
+def _spec(pending: PendingRequest) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = (pending.body or {})["spec"]
+    return spec

@@ -85,11 +85,15 @@ class PendingRequest:
         )
 
     @classmethod
-    def of_signing(cls, request: Mapping[str, Any]) -> Self:
-        """Take a CertificateSigningRequest; a certificate, `Denied` or `Failed` settles it."""
+    def of_signing(cls, request: Mapping[str, Any], *, is_ours: bool) -> Self:
+        """Take a CertificateSigningRequest.
+
+        A certificate, `Denied` or `Failed` settles it; `Approved` does too when another one signs.
+        """
         status = request.get("status") or {}
         types = {condition.get("type") for condition in status.get("conditions") or ()}
-        is_settled = bool(status.get("certificate")) or bool(types & {"Denied", "Failed"})
+        ends = {"Denied", "Failed"} if is_ours else {"Denied", "Failed", "Approved"}
+        is_settled = bool(status.get("certificate")) or bool(types & ends)
         return cls._of(request, "", None, is_settled)
 
 

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from webhook.api import Api, Informer
-    from webhook.config import PlatformConfig, Zone
-    from webhook.issuance.authority import Authority
+    from webhook.config import PlatformConfig
     from webhook.issuance.grant import Grant
     from webhook.issuance.profile import Issued
     from webhook.issuance.request import IssuanceRequest
     from webhook.issuance.service_names import ServiceIndex
+    from webhook.trust.ca_pool import CaPool
 
-__all__ = ("Authorities", "LiveConfiguration", "Signer")
+__all__ = ("LiveConfiguration", "Pools", "Signer")
 
 
-class Authorities(Protocol):
+class Pools(Protocol):
     """Where the zones' authorities come from."""
 
-    def active(self, zone: Zone) -> Authority:
-        """The authority that signs for a zone now.
+    def pool(self, zone: str) -> CaPool:
+        """The pool of a zone, by its name.
 
         Raises:
             IssuanceError: There is none yet; retryable.
@@ -65,7 +65,7 @@ class Signer:
         pods: All pods.
         services: All Services.
         configuration: The platform's.
-        authorities: That sign.
+        pools: Of the authorities that sign.
         now: Aware UTC time.
     """
 
@@ -76,12 +76,12 @@ class Signer:
         pods: Informer[Pod],
         services: ServiceIndex,
         configuration: LiveConfiguration,
-        authorities: Authorities,
+        pools: Pools,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._services = services
-        self._authorities = authorities
+        self._pools = pools
         self.pods = pods
         self.configuration = configuration
         self.now = now
@@ -118,9 +118,14 @@ class Signer:
             The certificate, and the name of the authority that signed it.
 
         Raises:
-            IssuanceError: The zone has no authority yet, or it cannot sign what was granted.
+            IssuanceError: The zone has no authority yet, or none of ours.
         """
-        authority = self._authorities.active(grant.zone)
+        if grant.zone.external_signer is not None:
+            raise IssuanceError(
+                f"zone {grant.zone.name!r} has an external signer: its pods need Secret mode",
+                reason=NOT_ALLOWED,
+            )
+        authority = self._pools.pool(grant.zone.name).active
         return issue(grant, authority, now=self.now()), authority.name
 
     async def read_pod(self, namespace: str, name: str) -> Pod | None:
@@ -137,13 +142,7 @@ class Signer:
             raise Again(str(err), at_least=err.retry_after or 0.0) from err
 
     def _evaluate(self, request: IssuanceRequest, pod: Pod | None, config: PlatformConfig) -> Grant:
-        grant = evaluate(request, pod=pod, services=self._services, config=config)
-        if grant.zone.external_signer is not None:
-            raise IssuanceError(
-                f"zone {grant.zone.name!r} has an external signer: its pods need Secret mode",
-                reason=NOT_ALLOWED,
-            )
-        return grant
+        return evaluate(request, pod=pod, services=self._services, config=config)
 
 
 def _is_pod_of(request: IssuanceRequest, pod: Pod | None) -> bool:

@@ -2,8 +2,7 @@
 """What is still to be done, in a fair order, with a bounded number under way.
 
 Rules:
-    1. A key is in the list once, however often it is added; what comes while it is under way makes
-       it run once more.
+    1. A key is in the list once, however often it is added, until its work is done.
     2. New requests and renewals take turns: a burst of either never starves the other. New ones go
        by arrival, renewals by deadline.
     3. Nothing is given up: failed work comes back with back-off and full jitter until it is done
@@ -59,7 +58,6 @@ class _Entry:
     deadline: float
     failures: int = 0
     is_under_way: bool = False
-    is_wanted_again: bool = False
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
     ticket: int = 0
     queued_at: float = 0.0
@@ -115,13 +113,10 @@ class Worklist(Generic[K]):
             lane: Whose turn it takes.
             deadline: Unix time that orders renewals; None: as urgent as if it were now.
         """
-        entry = self._entries.get(key)
-        if entry is None:
+        if key not in self._entries:
             entry = _Entry(lane, time.time() if deadline is None else deadline)
             self._entries[key] = entry
             self._enqueue(key, entry)
-        elif entry.is_under_way:
-            entry.is_wanted_again = True
 
     def hurry(self, key: K) -> None:
         """End a key's back-off now: what it waited for has come."""
@@ -133,10 +128,7 @@ class Worklist(Generic[K]):
     def forget(self, key: K) -> None:
         """Drop a key; an attempt that is under way ends by itself."""
         entry = self._entries.get(key)
-        if entry is None:
-            return
-        if entry.is_under_way:
-            entry.is_wanted_again = False
+        if entry is None or entry.is_under_way:
             return
         if entry.timer is not None:
             entry.timer.cancel()
@@ -203,18 +195,10 @@ class Worklist(Generic[K]):
             _log.exception("unexpected failure, to be tried again: %s", key)
             self._postpone(key, entry, 0.0)
         else:
-            self._conclude(key, entry)
-
-    def _conclude(self, key: K, entry: _Entry) -> None:
-        entry.is_under_way = False
-        if entry.is_wanted_again:
-            entry.is_wanted_again, entry.failures = False, 0
-            self._enqueue(key, entry)
-        else:
             del self._entries[key]
 
     def _postpone(self, key: K, entry: _Entry, at_least: float) -> None:
-        entry.is_under_way = entry.is_wanted_again = False
+        entry.is_under_way = False
         entry.failures += 1
         if self._is_closed:
             return
