@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The label of everything that the trust publisher makes, by which it finds it again."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from webhook.names import annotation
+
+__all__ = ("MANAGED", "MANAGED_SELECTOR")
+
+MANAGED: Final = {annotation("managed-by"): "trust-publisher"}
+MANAGED_SELECTOR: Final = ",".join(f"{key}={value}" for key, value in MANAGED.items())
