@@ -9,10 +9,20 @@ with ControlPlane() as control_plane, HollowNode(control_plane, "node-1") as nod
 
 from .control_plane import ControlPlane
 from .exceptions import ApiStatusError, ClusterError, ProgramMissingError, StartError
-from .flags import Options
+from .flags import (
+    ONLY_BETA,
+    WITH_BETA,
+    WITHOUT_POD_CERTIFICATES,
+    WITHOUT_TRUST_BUNDLES,
+    Options,
+)
 from .hollow_node import HollowNode
 
 __all__ = (
+    "ONLY_BETA",
+    "WITHOUT_POD_CERTIFICATES",
+    "WITHOUT_TRUST_BUNDLES",
+    "WITH_BETA",
     "ApiStatusError",
     "ClusterError",
     "ControlPlane",

@@ -43,6 +43,7 @@ class ControlPlane:
 
     Attributes:
         folder: The folder in use.
+        options: The options in use.
         api: The API server as its administrator sees it, while it runs.
     """
 
@@ -51,7 +52,7 @@ class ControlPlane:
     def __init__(self, folder: Path | None = None, *, options: Options | None = None) -> None:
         self._is_kept = folder is not None
         self.folder = folder or Path(tempfile.gettempdir())
-        self._options = options or Options()
+        self.options = options or Options()
         self._processes: dict[str, Process] = {}
 
     def __enter__(self) -> Self:
@@ -183,7 +184,7 @@ class ControlPlane:
         wait_ready(API_SERVER, self.api.is_ready, self.processes, seconds)
 
     def _run(self, program: str, arguments: list[str]) -> None:
-        command = [str(binaries.find(program)), *arguments, *self._options.flags(program)]
+        command = [str(binaries.find(program)), *arguments, *self.options.flags(program)]
         process = Process(program, command, log=self.folder / f"{program}.log")
         self._processes[program] = process
         process.start()

@@ -42,13 +42,15 @@ class Options:
     Args:
         feature_gates: Kubernetes' feature gates, for all of its programs.
         runtime_config: APIs to serve or not, for example
-            `{"certificates.k8s.io/v1/podcertificaterequests": False}`.
+            `{"certificates.k8s.io/v1beta1": True}`.
+        authorization: The API server's authorization modes.
         qps: Requests a second that the controller manager and the scheduler may send each.
         more: Further flags by program, for example `{"kube-apiserver": ["--v=4"]}`.
     """
 
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     runtime_config: Mapping[str, bool] = field(default_factory=dict)
+    authorization: tuple[str, ...] = ("Node", "RBAC")
     qps: int = 300
     more: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -56,9 +58,11 @@ class Options:
         """The flags that these options mean for a program."""
         flags = []
         if self.feature_gates and program != ETCD:
-            flags.append(f"--feature-gates={_switches(self.feature_gates)}")
+            flags.append(f"--feature-gates={switches(self.feature_gates)}")
+        if program == API_SERVER:
+            flags.append(f"--authorization-mode={','.join(self.authorization)}")
         if self.runtime_config and program == API_SERVER:
-            flags.append(f"--runtime-config={_switches(self.runtime_config)}")
+            flags.append(f"--runtime-config={switches(self.runtime_config)}")
         if program in {CONTROLLER_MANAGER, SCHEDULER}:
             flags += [f"--kube-api-qps={self.qps}", f"--kube-api-burst={2 * self.qps}"]
         return [*flags, *self.more.get(program, ())]
@@ -106,7 +110,6 @@ def api_server(folder: Path, ports: Ports, credentials: Credentials) -> list[str
         f"--cert-dir={folder}",
         "--service-cluster-ip-range=10.0.0.0/24",
         "--allow-privileged=true",
-        "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={credentials.service_account.certificate}",
@@ -133,5 +136,26 @@ def scheduler(kubeconfig: Path) -> list[str]:
     return [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0"]
 
 
-def _switches(switches: Mapping[str, bool]) -> str:
-    return ",".join(f"{name}={str(on).lower()}" for name, on in switches.items())
+def switches(choices: Mapping[str, bool]) -> str:
+    """Choices as the programs take them: `A=true,B=false`."""
+    return ",".join(f"{name}={str(on).lower()}" for name, on in choices.items())
+
+
+_OFF = {"PodCertificateRequest": False}
+_TRUST_BUNDLES = ("ClusterTrustBundle", "ClusterTrustBundleProjection")
+_EMULATING = ("--emulated-version=1.36",)
+
+# A cluster before pod certificates: the API server drops their volume source from pods.
+WITHOUT_POD_CERTIFICATES = Options(feature_gates=_OFF)
+# The same, and without ClusterTrustBundles.
+WITHOUT_TRUST_BUNDLES = Options(feature_gates=_OFF | dict.fromkeys(_TRUST_BUNDLES, False))
+# Both APIs as v1 and as v1beta1, which nodes of 1.35 and 1.36 use.
+WITH_BETA = Options(runtime_config={"certificates.k8s.io/v1beta1": True})
+# Version 1.36 with both APIs as v1beta1 only; nodes of today find nothing in it. The authorizer of
+# nodes wants v1, so that nodes need a ClusterRoleBinding.
+ONLY_BETA = Options(
+    feature_gates=dict.fromkeys(("PodCertificateRequest", *_TRUST_BUNDLES), True),
+    runtime_config={"certificates.k8s.io/v1beta1": True},
+    authorization=("RBAC",),
+    more=dict.fromkeys((API_SERVER, CONTROLLER_MANAGER, SCHEDULER), _EMULATING),
+)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cluster import binaries, lifetime
+from cluster.flags import switches
 from cluster.process import Process
 from cluster.readiness import wait_ready
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from cluster.control_plane import ControlPlane
@@ -34,6 +36,7 @@ class HollowNode:
         qps: Requests a second that it may send; the kubelet's own default is too low for bursts.
         max_pods: How many pods it takes.
         labels: Further labels of the node.
+        feature_gates: The kubelet's, instead of the control plane's.
 
     Attributes:
         name: The node's name.
@@ -47,18 +50,21 @@ class HollowNode:
         *,
         qps: int = 100,
         max_pods: int = 250,
-        labels: dict[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        feature_gates: Mapping[str, bool] | None = None,
     ) -> None:
         self.name = name
         self._folder = _short(control_plane.folder / "nodes" / name)
         self.root = self._folder / "kubelet"
         self._control_plane = control_plane
         self._process: Process | None = None
+        gates = control_plane.options.feature_gates if feature_gates is None else feature_gates
         self._flags = [
             f"--name={name}",
             f"--kube-api-qps={qps}",
             f"--max-pods={max_pods}",
             f"--node-labels={','.join(f'{k}={v}' for k, v in (labels or {}).items())}",
+            f"--feature-gates={switches(gates)}",
         ]
 
     def __enter__(self) -> Self:

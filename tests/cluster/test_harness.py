@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster import ApiStatusError, ControlPlane, HollowNode, Options
+from cluster import (
+    ONLY_BETA,
+    WITH_BETA,
+    WITHOUT_POD_CERTIFICATES,
+    WITHOUT_TRUST_BUNDLES,
+    ApiStatusError,
+    ControlPlane,
+    HollowNode,
+    Options,
+)
 from tests.cluster.pods import certificate_volume, pod
 from tests.waiting import until
 
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 SIGNER = "signer.example/workload"
+REQUESTS, BUNDLES = "podcertificaterequests", "clustertrustbundles"
 CERTIFICATES = "/apis/certificates.k8s.io/v1"
 # Starts a cluster, prints the ids of its processes, and waits for its end.
 KEEPER = """
@@ -51,9 +61,7 @@ def is_alive(pid: int) -> bool:
 class TestApis:
     def test_pod_certificates_are_served(self, control_plane: ControlPlane) -> None:
         """The API server has the stable APIs of pod certificates and trust bundles."""
-        assert {"podcertificaterequests", "clustertrustbundles"} <= served(
-            control_plane, CERTIFICATES
-        )
+        assert {REQUESTS, BUNDLES} <= served(control_plane, CERTIFICATES)
 
     def test_mutating_admission_policies_are_served(self, control_plane: ControlPlane) -> None:
         """Injection without a webhook can be tried."""
@@ -61,13 +69,23 @@ class TestApis:
             control_plane, "/apis/admissionregistration.k8s.io/v1"
         )
 
-    def test_older_cluster(self, tmp_path: Path) -> None:
-        """A cluster without pod certificates can be started, next to the other one."""
-        options = Options(runtime_config={f"{CERTIFICATES[6:]}/podcertificaterequests": False})
+    @pytest.mark.parametrize(
+        ("options", "version", "names"),
+        [
+            pytest.param(WITHOUT_POD_CERTIFICATES, "v1", {BUNDLES}, id="no pod certificates"),
+            pytest.param(WITHOUT_TRUST_BUNDLES, "v1", set(), id="no trust bundles"),
+            pytest.param(WITH_BETA, "v1beta1", {REQUESTS, BUNDLES}, id="v1beta1 too"),
+            pytest.param(ONLY_BETA, "v1beta1", {REQUESTS, BUNDLES}, id="v1beta1 only"),
+            pytest.param(ONLY_BETA, "v1", set(), id="v1beta1 only, so not v1"),
+        ],
+    )
+    def test_older_clusters(
+        self, options: Options, version: str, names: set[str], tmp_path: Path
+    ) -> None:
+        """A cluster with the APIs of an older one can be started, next to the other."""
         with ControlPlane(tmp_path / "older", options=options) as older:
-            names = served(older, CERTIFICATES)
-        assert "certificatesigningrequests" in names
-        assert "podcertificaterequests" not in names
+            found = served(older, f"/apis/certificates.k8s.io/{version}")
+        assert found & {REQUESTS, BUNDLES} == names
 
 
 class TestUsers:

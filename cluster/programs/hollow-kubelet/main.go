@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	clientset "k8s.io/client-go/kubernetes"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -34,7 +35,7 @@ type options struct {
 	labels                 map[string]string
 }
 
-func parse() options {
+func parse() (options, error) {
 	chosen := options{labels: map[string]string{}}
 	labels := cliflag.ConfigurationMap(chosen.labels)
 	flag.StringVar(&chosen.name, "name", "", "the node's name")
@@ -43,13 +44,19 @@ func parse() options {
 	flag.IntVar(&chosen.qps, "kube-api-qps", 100, "requests a second, twice as many in a burst")
 	flag.IntVar(&chosen.maxPods, "max-pods", 110, "how many pods it takes")
 	flag.Var(&labels, "node-labels", "labels of the node, a=b,c=d")
+	gates := cliflag.ConfigurationMap(map[string]string{})
+	flag.Var(&gates, "feature-gates", "gates of the kubelet, A=true,B=false")
 	klog.InitFlags(nil)
 	flag.Parse()
-	return chosen
+	return chosen, utilfeature.DefaultMutableFeatureGate.Set(gates.String())
 }
 
 func main() {
-	if err := run(context.Background(), parse()); err != nil {
+	chosen, err := parse()
+	if err == nil {
+		err = run(context.Background(), chosen)
+	}
+	if err != nil {
 		klog.Fatalf("hollow-kubelet: %v", err)
 	}
 }
