@@ -47,6 +47,7 @@ class Inbox:
         replicas: Among which the requests are divided.
         record: Of the work.
         limit: How many answers are under way at once.
+        is_for_external: Whether requests to external signers are looked at, too.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Inbox:
         replicas: Replicas,
         record: Record,
         limit: int = 32,
+        is_for_external: bool = False,
     ) -> None:
         self._api = api
         self._answer = answer
@@ -67,6 +69,7 @@ class Inbox:
         self._record = record
         self._arrivals: dict[Key, float] = {}
         self.resource = resource
+        self.is_for_external = is_for_external
         self.requests = RequestWatch(api, resource, parse, self._changed)
         self.worklist: Worklist[Key] = Worklist(
             self._attempt,

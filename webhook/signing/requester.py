@@ -96,5 +96,5 @@ class Requester:
 
 
 def _one(extra: Mapping[str, Any], key: str) -> str:
-    values = extra.get(f"{_EXTRA}/{key}") or ()
+    values = list(extra.get(f"{_EXTRA}/{key}") or ())
     return str(values[0]) if len(values) == 1 else ""

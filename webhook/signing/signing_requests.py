@@ -82,6 +82,7 @@ class SigningRequests:
             replicas=replicas,
             record=record,
             limit=limit,
+            is_for_external=True,
         )
 
     def _parse(self, body: Mapping[str, Any]) -> PendingRequest:

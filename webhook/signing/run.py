@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One signer replica, assembled: what it watches, what it answers, and how it ends.
+
+Rules:
+    1. It answers requests only when all that decisions rest on was seen: pods, Services, CA pools,
+       the other replicas.
+    2. At its end it starts nothing more, finishes what is under way, and only then leaves the
+       group, so that another takes over at once.
+    3. A part that fails ends the process: the kubelet starts it anew, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from kubetls_sdk.server.probes import Probes
+from webhook.api import Api, ApiError, EventRecorder, Informer, Membership, Pod, Service
+from webhook.api.resources import NODES, PODS, SERVICES
+from webhook.config import PlatformConfig
+from webhook.exceptions import WebhookError
+from webhook.followed_file import FollowedFile
+from webhook.issuance.service_names import ServiceIndex
+from webhook.names import SYSTEM_NAMESPACE
+from webhook.signing.audit import AuditLog
+from webhook.signing.configuration import Configuration
+from webhook.signing.missing_sources import MissingSources, old_node
+from webhook.signing.pod_certificates import PodCertificates
+from webhook.signing.record import Record
+from webhook.signing.requests import pod_certificate_resource
+from webhook.signing.signer import Signer
+from webhook.signing.signing_requests import SigningRequests
+from webhook.trust.pool_source import PoolSource
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
+
+    from webhook.api import Resource
+    from webhook.signing.inbox import Inbox
+
+__all__ = ("SignerReplica", "SignerSettings", "run")
+
+_log = logging.getLogger(__name__)
+
+STALE_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 1.0
+_TELL_SECONDS: Final = 10.0
+_REDISCOVER_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSettings:
+    """What a replica is started with.
+
+    Attributes:
+        config: The platform's configuration, a mounted file.
+        identity: Of this replica: its pod's name.
+        namespace: Where the control plane lives.
+        kubeconfig: How to reach the API server; None: as the pod's service account.
+        secret_issuer: Name of the secret issuer's service account; empty: there is none.
+        host: Where probes and metrics are served.
+        status_port: Of probes and metrics.
+        limit: Answers under way at once, of each kind.
+        drain_seconds: How long an end waits for what is under way.
+    """
+
+    config: Path
+    identity: str
+    namespace: str = SYSTEM_NAMESPACE
+    kubeconfig: Path | None = None
+    secret_issuer: str = "kubetls-secret-issuer"  # noqa: S105 - the name of an account
+    host: str = "0.0.0.0"  # noqa: S104 - the kubelet comes from outside the pod
+    status_port: int = 8080
+    limit: int = 32
+    drain_seconds: float = 10.0
+
+    @property
+    def secret_issuer_user(self) -> str:
+        """The secret issuer's account as the API server names it."""
+        if not self.secret_issuer:
+            return ""
+        return f"system:serviceaccount:{self.namespace}:{self.secret_issuer}"
+
+
+class SignerReplica:
+    """A running replica.
+
+    Args:
+        settings: What it is started with.
+        lead: What the elected leader does beside; None: nothing.
+
+    Attributes:
+        is_ready: Whether it answers requests.
+    """
+
+    def __init__(
+        self,
+        settings: SignerSettings,
+        *,
+        lead: Callable[[Api, Configuration], Awaitable[None]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._lead = lead
+        self._has_started = False
+        self._inboxes: tuple[Inbox, ...] = ()
+        self._watched: tuple[Informer[Any], ...] = ()
+        self._probes = Probes(
+            port=settings.status_port,
+            host=settings.host,
+            ready_paths=("/readyz",),
+            live_paths=("/healthz",),
+            metrics_path="/metrics",
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has started, and sees what goes on."""
+        is_stale = any(each.is_stale(STALE_SECONDS) for each in self._watched) or any(
+            inbox.requests.is_stale(STALE_SECONDS) for inbox in self._inboxes
+        )
+        return self._has_started and not is_stale
+
+    @property
+    def status_port(self) -> int:
+        """The port of probes and metrics that was bound; 0 before."""
+        return self._probes.bound_port or 0
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Answer requests until told to stop, and then end in order.
+
+        Raises:
+            ConfigurationError: The configuration is not valid, or the port is in use.
+        """
+        parse = partial(PlatformConfig.parse, file=self._settings.config.name)
+        file = FollowedFile(self._settings.config, parse)
+        await self._probes.start(cast("Any", None), lambda: self.is_ready)
+        stopping = asyncio.ensure_future(stop.wait())
+        working = asyncio.ensure_future(self._work(file))
+        try:
+            await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            has_ended = working.done()
+            for task in (stopping, working):
+                task.cancel()
+            await asyncio.wait([stopping, working])
+            await self._probes.stop()
+        if has_ended or not working.cancelled():
+            working.result()
+
+    async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            api = await enter(await Api.connect(settings.kubeconfig))
+            events = await enter(EventRecorder(api, "kubetls-signer", instance=settings.identity))
+            pools = await enter(PoolSource(api, namespace=settings.namespace))
+            pods = await enter(Informer(api, PODS, Pod.parse))
+            services = await enter(Informer(api, SERVICES, Service.parse))
+            nodes = await enter(Informer(api, NODES, old_node))
+            replicas = await enter(
+                Membership(api, settings.namespace, "kubetls-signer", settings.identity)
+            )
+            self._watched = (pods, services)
+            index = ServiceIndex()
+            services.subscribe(index.apply)
+            configuration = Configuration(file, api, settings.namespace)
+            signer = Signer(
+                api, pods=pods, services=index, configuration=configuration, pools=pools
+            )
+            resource = await _discovered(api)
+            inboxes = self._make_inboxes(api, resource, signer, replicas, events)
+            for inbox in inboxes:
+                await enter(inbox.requests)
+            await _follow(configuration.current, pools, inboxes)
+            await asyncio.gather(
+                *(each.synced() for each in (pods, services, nodes, pools)),
+                *(inbox.requests.synced() for inbox in inboxes),
+                replicas.joined(),
+            )
+            self._inboxes = inboxes
+            missing = MissingSources(pods, nodes, events=events, replicas=replicas)
+            try:
+                await self._run_all(
+                    *(inbox.shares.run() for inbox in inboxes),
+                    _keep_following(file, configuration, pools, inboxes),
+                    _every(_TELL_SECONDS, missing.tell),
+                    _end_when_discovery_changes(api, resource),
+                    *([self._lead(api, configuration)] if self._lead is not None else []),
+                )
+            finally:
+                self._has_started = False
+                within = settings.drain_seconds
+                await asyncio.gather(*(inbox.worklist.close(within=within) for inbox in inboxes))
+
+    async def _run_all(self, *parts: Awaitable[None]) -> None:
+        """Run all parts until one fails or this is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                tasks.create_task(_awaited(part))
+            self._has_started = True
+            _log.info("%s answers requests", self._settings.identity)
+
+    def _make_inboxes(
+        self,
+        api: Api,
+        resource: Resource | None,
+        signer: Signer,
+        replicas: Membership,
+        events: EventRecorder,
+    ) -> tuple[Inbox, ...]:
+        audit, limit = AuditLog(), self._settings.limit
+        requests = SigningRequests(
+            api,
+            signer=signer,
+            replicas=replicas,
+            record=Record(events, audit, kind="csr"),
+            secret_issuer=self._settings.secret_issuer_user,
+            limit=limit,
+        )
+        if resource is None:
+            _log.warning("the API server serves no PodCertificateRequests")
+            return (requests.inbox,)
+        certificates = PodCertificates(
+            api,
+            resource,
+            signer=signer,
+            replicas=replicas,
+            record=Record(events, audit, kind="pod"),
+            limit=limit,
+        )
+        return certificates.inbox, requests.inbox
+
+
+async def run(
+    settings: SignerSettings,
+    *,
+    lead: Callable[[Api, Configuration], Awaitable[None]] | None = None,
+) -> None:
+    """Run a replica until SIGTERM or SIGINT.
+
+    Args:
+        settings: What it is started with.
+        lead: What the elected leader does; it stands for election itself.
+
+    Raises:
+        ConfigurationError: The configuration is not valid, or the port is in use.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await SignerReplica(settings, lead=lead).serve(stop)
+
+
+async def _awaited(part: Awaitable[None]) -> None:
+    await part
+
+
+async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await act()
+        await asyncio.sleep(seconds)
+
+
+async def _discovered(api: Api) -> Resource | None:
+    """The version of PodCertificateRequest, however long the API server takes to answer."""
+    while True:
+        try:
+            return await pod_certificate_resource(api)
+        except ApiError as err:
+            _log.warning("the API server cannot be asked what it serves: %s", err)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _end_when_discovery_changes(api: Api, resource: Resource | None) -> None:
+    """Fail when another version than ours is served: after an upgrade all begins anew."""
+    while True:
+        await asyncio.sleep(_REDISCOVER_SECONDS)
+        if await _discovered(api) != resource:
+            raise WebhookError("the API server serves another version of PodCertificateRequest")
+
+
+async def _keep_following(
+    file: FollowedFile[PlatformConfig],
+    configuration: Configuration,
+    pools: PoolSource,
+    inboxes: Iterable[Inbox],
+) -> None:
+    followed = None
+    while True:
+        if configuration.current is not followed:
+            followed = configuration.current
+            await _follow(followed, pools, inboxes)
+        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.to_thread(file.look)
+
+
+async def _follow(config: PlatformConfig, pools: PoolSource, inboxes: Iterable[Inbox]) -> None:
+    """Follow what the zones of a configuration need."""
+    zones = config.zones.values()
+    await pools.follow(zone.name for zone in zones if zone.external_signer is None)
+    signers = [zone.signer_name for zone in zones]
+    external = [zone.external_signer for zone in zones if zone.external_signer is not None]
+    for inbox in inboxes:
+        await inbox.requests.follow(signers + (external if inbox.is_for_external else []))
