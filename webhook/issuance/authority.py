@@ -33,6 +33,7 @@ from kubetls_sdk._issuer import (
 )
 from kubetls_sdk._profile import MALFORMED, find_extension
 from kubetls_sdk.exceptions import CredentialError
+from webhook.issuance import leaf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,8 @@ class Authority:
         chain_pem: What follows a leaf; empty when the signing certificate is the anchor.
         not_before: Aware UTC time from which the whole path is valid.
         not_after: Aware UTC time until which the whole path is valid.
+        digest: That it signs with; None for Ed25519.
+        template: The extensions that all of its leaves have in common.
 
     Raises:
         CredentialError: Key and certificates do not fit together, or are no authority's.
@@ -72,7 +75,7 @@ class Authority:
     not_before: datetime = field(init=False)
     not_after: datetime = field(init=False)
     digest: hashes.HashAlgorithm | None = field(init=False)
-    key_identifier: x509.AuthorityKeyIdentifier = field(init=False)
+    template: tuple[leaf.Extension, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.certificates) <= MAX_AUTHORITY_CHAIN:
@@ -91,7 +94,7 @@ class Authority:
         set_once(self, "not_before", max(each.not_valid_before_utc for each in path))
         set_once(self, "not_after", min(each.not_valid_after_utc for each in path))
         set_once(self, "digest", signature_digest(self.private_key))
-        set_once(self, "key_identifier", _key_identifier(path[0]))
+        set_once(self, "template", leaf.template(path[0]))
 
     @classmethod
     def from_pem(
@@ -206,14 +209,6 @@ def signature_digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
         strengths = {"secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
         return strengths.get(key.curve.name, hashes.SHA256())
     return hashes.SHA256()
-
-
-def _key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    own = find_extension(certificate.extensions, x509.SubjectKeyIdentifier)
-    if own is not None:
-        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
-    key = certificate.public_key()
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)  # type: ignore[arg-type]
 
 
 def _load_certificates(text: bytes, what: str) -> tuple[x509.Certificate, ...]:

@@ -169,19 +169,21 @@ def _spiffe_id(request: IssuanceRequest, zone: Zone) -> SpiffeId:
 def _lifetime(
     request: IssuanceRequest, pod: Pod, config: PlatformConfig, rule: NamespaceRule
 ) -> timedelta:
-    chosen = min(request.requested_lifetime, rule.lifetime.maximum, _chosen_lifetime(pod, config))
-    if chosen < SHORTEST_LIFETIME:
+    chosen = _chosen_lifetime(pod, config, rule)
+    lifetime = min(request.requested_lifetime, rule.lifetime.maximum, chosen)
+    if lifetime < SHORTEST_LIFETIME:
         raise _denied("expected a lifetime of at least 1h", LIFETIME_TOO_SHORT)
-    return chosen
+    return lifetime
 
 
-def _chosen_lifetime(pod: Pod, config: PlatformConfig) -> timedelta:
-    annotations = {key: pod.annotations[key] for key in (LIFETIME,) if key in pod.annotations}
+def _chosen_lifetime(pod: Pod, config: PlatformConfig, rule: NamespaceRule) -> timedelta:
+    if LIFETIME not in pod.annotations:
+        return rule.lifetime.default
     try:
-        return choose(config, pod.namespace, annotations).lifetime
+        return choose(config, pod.namespace, {LIFETIME: pod.annotations[LIFETIME]}).lifetime
     except AdmissionDenied:
         # It was admitted under an earlier rule: the pod lives on with what it may have now.
-        return choose(config, pod.namespace, {}).lifetime
+        return rule.lifetime.default
 
 
 def _warnings(vouched: VouchedNames) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from webhook.issuance.validity import Validity, refresh_time, serial_fraction
 
@@ -32,29 +32,9 @@ if TYPE_CHECKING:
     from webhook.issuance.authority import Authority
     from webhook.issuance.grant import Grant
 
-__all__ = ("BOTH_ROLES", "KEY_USAGE", "Issued", "issue", "names_of", "subject_of")
+__all__ = ("Issued", "issue", "names_of", "subject_of")
 
-KEY_USAGE: Final = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-BOTH_ROLES: Final = x509.ExtendedKeyUsage(
-    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-)
-_NO_AUTHORITY: Final = x509.BasicConstraints(ca=False, path_length=None)
-_LEAF: Final = (
-    x509.CertificateBuilder()
-    .add_extension(_NO_AUTHORITY, critical=True)
-    .add_extension(KEY_USAGE, critical=True)
-    .add_extension(BOTH_ROLES, critical=False)
-)
+_MAX_SERIAL: Final = 1 << 159
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,9 +74,12 @@ def issue(
 
     Raises:
         IssuanceError: Retryable: the authority is not valid, or not for long enough.
+        ValueError: The serial number is not positive, or longer than 159 bits.
     """
     validity = Validity.within(authority, grant.lifetime, now=now)
     number = x509.random_serial_number() if serial is None else serial
+    if not 0 < number < _MAX_SERIAL:
+        raise ValueError("expected a positive serial number of at most 159 bits")
     certificate = _signed(grant, authority, validity, number)
     fraction = serial_fraction(number)
     return Issued(
@@ -113,16 +96,20 @@ def _signed(
     grant: Grant, authority: Authority, validity: Validity, serial: int
 ) -> x509.Certificate:
     holder = x509.SubjectKeyIdentifier.from_public_key(grant.public_key)
-    builder = (
-        _LEAF.subject_name(subject_of(grant))
-        .issuer_name(authority.certificate.subject)
-        .public_key(grant.public_key)
-        .serial_number(serial)
-        .not_valid_before(validity.not_before)
-        .not_valid_after(validity.not_after)
-        .add_extension(names_of(grant), critical=grant.common_name is None)
-        .add_extension(authority.key_identifier, critical=False)
-        .add_extension(holder, critical=False)
+    names = names_of(grant)
+    # What the builder's setters would make of this, one copy each: half of the time of issuing.
+    builder = x509.CertificateBuilder(
+        issuer_name=authority.certificate.subject,
+        subject_name=subject_of(grant),
+        public_key=grant.public_key,
+        serial_number=serial,
+        not_valid_before=validity.not_before.replace(tzinfo=None),
+        not_valid_after=validity.not_after.replace(tzinfo=None),
+        extensions=[
+            *authority.template,
+            x509.Extension(names.oid, grant.common_name is None, names),
+            x509.Extension(holder.oid, False, holder),
+        ],
     )
     return builder.sign(authority.private_key, authority.digest)  # type: ignore[arg-type]
 

@@ -29,7 +29,8 @@ from kubetls_sdk.exceptions import PeerVerificationError
 from kubetls_sdk.svid import MAX_CHAIN
 from kubetls_sdk.verification import verify_svid
 from webhook.exceptions import IssuanceError
-from webhook.issuance.profile import KEY_USAGE, Issued, names_of
+from webhook.issuance.leaf import KEY_USAGE
+from webhook.issuance.profile import Issued, names_of
 from webhook.issuance.validity import Validity, refresh_time, serial_fraction
 
 if TYPE_CHECKING:

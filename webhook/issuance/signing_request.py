@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from webhook.issuance.authority import signature_digest
-from webhook.issuance.profile import BOTH_ROLES, KEY_USAGE, names_of, subject_of
+from webhook.issuance.leaf import BOTH_ROLES, KEY_USAGE
+from webhook.issuance.profile import names_of, subject_of
 
 if TYPE_CHECKING:
     from kubetls_sdk.svid import PrivateKey
