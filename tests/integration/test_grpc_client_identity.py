@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import grpc
 import pytest
 
@@ -178,3 +184,32 @@ class TestServiceName:
             opened("threaded", target, source, server_id=name) as channel,
         ):
             assert code_of(channel, "unary_unary", b"a")[0] is UNAVAILABLE
+
+
+class TestOneIdentity:
+    """Where the environment lets gRPC read bundle maps, a server has one SPIFFE ID and no other."""
+
+    # An authority of the server's own trust domain would have to issue these; gRPC looks at names.
+    STILL_TAKEN = frozenset(
+        {
+            "ca_leaf", "crl_sign", "key_cert_sign", "key_usage_not_critical", "long_chain",
+            "no_aki", "no_key_usage", "server_only_eku",
+        }
+    )  # fmt: skip
+
+    def test_strict(self):
+        """Two identities and one with a NUL are refused in the handshake; good servers are not."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.integration.grpc_strict"],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "GRPC_EXPERIMENTAL_XDS_MTLS_SPIFFE": "true"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout)
+        assert set(found["good"].values()) == {f"{WEB} a", "ok"}
+        taken = {name for name, answer in found["bad"].items() if answer != "UNAVAILABLE"}
+        assert taken == self.STILL_TAKEN
+        assert {"two_uris", "nul_in_uri", "nobody trusted"} <= set(found["bad"])

@@ -7,23 +7,31 @@ Rules:
     2. The roots are those of one trust domain; none is written as a CA that has signed nothing,
        since gRPC skips an empty file.
     3. Nothing is read from or put into the environment, so a user's own xDS goes on beside it.
+    4. The same roots are there as a SPIFFE bundle map, by which gRPC also requires that a server
+       has one SPIFFE ID and no other. It reads that only where the environment says
+       `GRPC_EXPERIMENTAL_XDS_MTLS_SPIFFE=true`.
 
-Spec: gRFC A27, A29 (certificate providers); memfd_create(2).
+Spec: gRFC A27, A29 (certificate providers), A87 (SPIFFE bundle maps); memfd_create(2).
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk._nobody import nobody_pem
 from kubetls_sdk.client.xds.resources import PROVIDER
 from kubetls_sdk.exceptions import SvidError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kubetls_sdk.source import Snapshot
     from kubetls_sdk.spiffe_id import TrustDomain
 
@@ -52,17 +60,19 @@ class Material:
         if isinstance(svid.private_key, ed25519.Ed25519PrivateKey):
             raise SvidError("expected an EC or RSA key, got Ed25519, which gRPC cannot use")
         bundle = snapshot.bundles.get(trust_domain)
+        authorities = bundle.authorities if bundle is not None else ()
         roots = bundle.to_pem() if bundle is not None else b""
         self._descriptors = [
             _in_memory(svid.private_key_pem() + svid.certificates_pem()),
             _in_memory(roots or nobody_pem()),
+            _in_memory(_bundle_map(trust_domain, authorities)),
         ]
 
     @property
-    def paths(self) -> tuple[str, str]:
-        """Of the key with its chain, and of the roots."""
-        own, roots = self._descriptors
-        return f"/proc/self/fd/{own}", f"/proc/self/fd/{roots}"
+    def paths(self) -> tuple[str, str, str]:
+        """Of the key with its chain, of the roots, and of the roots as a bundle map."""
+        own, roots, bundle_map = self._descriptors
+        return f"/proc/self/fd/{own}", f"/proc/self/fd/{roots}", f"/proc/self/fd/{bundle_map}"
 
     def close(self) -> None:
         """Give the memory back; may be called twice."""
@@ -72,11 +82,12 @@ class Material:
 
 def bootstrap(material: Material, server_uri: str) -> str:
     """Make the xDS bootstrap of a channel, as JSON."""
-    own, roots = material.paths
+    own, roots, bundle_map = material.paths
     files = {
         "certificate_file": own,
         "private_key_file": own,
         "ca_certificate_file": roots,
+        "spiffe_bundle_map_file": bundle_map,
         "refresh_interval": _NEVER,
     }
     server = {
@@ -92,6 +103,27 @@ def bootstrap(material: Material, server_uri: str) -> str:
             "certificate_providers": {PROVIDER: provider},
         }
     )
+
+
+def _bundle_map(trust_domain: TrustDomain, authorities: Iterable[x509.Certificate]) -> bytes:
+    keys = [_entry(kty, each) for each in authorities if (kty := _key_type(each)) is not None]
+    if not keys:
+        keys = [_entry("EC", x509.load_pem_x509_certificate(nobody_pem()))]
+    bundle = {"spiffe_sequence": 1, "keys": keys}
+    return json.dumps({"trust_domains": {str(trust_domain): bundle}}).encode()
+
+
+def _entry(kty: str, authority: x509.Certificate) -> dict[str, Any]:
+    der = base64.b64encode(authority.public_bytes(Encoding.DER)).decode()
+    return {"kty": kty, "use": "x509-svid", "x5c": [der]}
+
+
+def _key_type(authority: x509.Certificate) -> str | None:
+    """The JWK type of a key; None for one by which gRPC verifies nothing."""
+    key = authority.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return "EC"
+    return "RSA" if isinstance(key, rsa.RSAPublicKey) else None
 
 
 def _in_memory(content: bytes) -> int:
