@@ -39,12 +39,12 @@ class Equipment:
     Attributes:
         mount_path: Where the volume is.
         environment: Variables and their values.
-        read_only_volumes: Names of other volumes in which nobody can make a folder.
+        read_only_volumes: Names of volumes in which nobody can make a folder; ours is one.
     """
 
     mount_path: str
     environment: Mapping[str, str]
-    read_only_volumes: Set[str] = frozenset()
+    read_only_volumes: Set[str] = frozenset({VOLUME})
 
     def operations(self, container: Mapping[str, Any], pointer: str) -> list[Operation]:
         """Equip a container.

@@ -79,7 +79,8 @@ def _equipment(choice: Choice, spec: Mapping[str, Any]) -> Equipment:
             CREDENTIAL_FOLDER: choice.mount_path,
             TRUST_DOMAIN: str(choice.zone.trust_domain),
         },
-        read_only_volumes={
+        read_only_volumes={VOLUME}
+        | {
             text_in(volume, "name")
             for volume in mappings_in(spec, "volumes")
             if not _READ_ONLY_KINDS.isdisjoint(volume)
