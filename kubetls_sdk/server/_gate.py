@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from kubetls_sdk import metrics
 from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import KubeTLSError, PeerUnauthorizedError, PeerVerificationError
+from kubetls_sdk.server._joined_writes import JoinedWrites
 from kubetls_sdk.server.refusal_log import LogQuota, count_handshake, log, log_refusal
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Gate(asyncio.Protocol):
             set_tcp_option(transport, "TCP_QUICKACK")
             protocol = self._enter(connection, transport, self.address)
             transport.set_protocol(protocol)
-            protocol.connection_made(transport)
+            protocol.connection_made(JoinedWrites(transport))
             for data in self._reception.received:
                 # The protocol may have put another one, such as HTTP/2's, in its place.
                 current: Any = transport.get_protocol()

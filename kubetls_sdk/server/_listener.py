@@ -17,6 +17,7 @@ from kubetls_sdk._verifying import VerifyingSSLObject
 from kubetls_sdk.exceptions import PeerVerificationError
 from kubetls_sdk.server._gate import Gate, peer_address, set_tcp_option
 from kubetls_sdk.server._handshakes import Handshakes
+from kubetls_sdk.server._joined_writes import JoinedWrites
 from kubetls_sdk.server._line import Line, can_tell_requests
 from kubetls_sdk.server.connection import PeerConnection, tls_extension, with_connection
 from kubetls_sdk.server.refusal_log import log_refused_peer
@@ -116,7 +117,7 @@ class Listener:
         bound = self._bound(config, connection, transport, peer_address(transport))
         protocol = self.protocol_class(config=bound, server_state=server_state, app_state=app_state)
         transport.set_protocol(protocol)
-        protocol.connection_made(transport)
+        protocol.connection_made(JoinedWrites(transport))
 
     def enter(
         self, connection: VerifyingSSLObject, transport: asyncio.Transport, address: str
