@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 
@@ -35,6 +36,14 @@ _log = logging.getLogger(__name__)
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _READ_EVERY: Final = 60.0
 _BEARER: Final = "BearerToken"
+_UNUSABLE: Final = (
+    config.ConfigException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
 
 class Credentials:
@@ -131,7 +140,7 @@ async def _load(path: Path, context: str | None) -> Configuration:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             str(path), context, client_configuration=configuration, persist_config=False
         )
-    except (config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
+    except _UNUSABLE as error:
         # Its messages name entries of the file; others' may quote it.
         said = f": {error}" if isinstance(error, config.ConfigException | OSError) else ""
         raise ConfigurationError(f"kubeconfig {path} cannot be used{said}") from None

@@ -23,7 +23,7 @@ import aiohttp
 from webhook.api.errors import UnreachableError, error_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from webhook.api.requests import Request
     from webhook.api.transport import Transport
@@ -108,6 +108,8 @@ def _event(line: bytes, request: Request) -> WatchEvent:
         event = WatchEvent(parsed["type"], parsed["object"])
     except (ValueError, KeyError, TypeError):
         raise UnreachableError(f"{request.what}: expected an event, got something else") from None
+    if not isinstance(event.type, str) or not isinstance(event.object, dict):
+        raise UnreachableError(f"{request.what}: expected an event of an object")
     if event.type == "ERROR":
         code = event.object.get("code")
         status = code if isinstance(code, int) else 500
@@ -117,6 +119,6 @@ def _event(line: bytes, request: Request) -> WatchEvent:
     return event
 
 
-def _has_version(candidate: Any) -> bool:
-    metadata = candidate.get("metadata") if isinstance(candidate, dict) else None
+def _has_version(candidate: Mapping[str, Any]) -> bool:
+    metadata = candidate.get("metadata")
     return isinstance(metadata, dict) and isinstance(metadata.get("resourceVersion"), str)
