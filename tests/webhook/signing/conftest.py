@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of this folder run on asyncio."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.webhook.signing.world import World
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def world():
+    return World()
