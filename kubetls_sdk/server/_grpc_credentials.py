@@ -5,7 +5,8 @@ Rules:
     1. Each handshake uses the snapshot of its moment: a removed root is gone with the next one.
     2. A client certificate is always required.
     3. An SVID that gRPC cannot use keeps the last good one, and is logged once.
-    4. gRPC builds paths in the union of all bundles; who the peer is, is decided for each call.
+    4. gRPC builds paths in the union of all bundles, ours first and without authorities of others
+       that would hide it; who the peer is, is decided for each call.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk._nobody import nobody_pem
+from kubetls_sdk._trust_store import trusted_authorities
 from kubetls_sdk.exceptions import CredentialError, SvidError
 from kubetls_sdk.server.refusal_log import log
 
@@ -106,7 +109,8 @@ def configuration(snapshot: Snapshot) -> grpc.ServerCertificateConfiguration:
     svid = snapshot.svid
     if isinstance(svid.private_key, ed25519.Ed25519PrivateKey):
         raise SvidError("expected an EC or RSA key, got Ed25519, which gRPC cannot use")
-    roots = b"".join(bundle.to_pem() for bundle in snapshot.bundles.values())
+    trusted = trusted_authorities(snapshot)
+    roots = b"".join(authority.public_bytes(Encoding.PEM) for authority in trusted)
     return grpc.ssl_server_certificate_configuration(
         [(svid.private_key_pem(), svid.certificates_pem())],
         root_certificates=roots or nobody_pem(),
