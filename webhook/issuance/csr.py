@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
+from kubetls_sdk._profile import MALFORMED
 from webhook.exceptions import IssuanceError
 from webhook.issuance.public_key import UNSUPPORTED_KEY_TYPE, supported
 
@@ -41,7 +42,6 @@ NON_EMPTY_REQUEST: Final = "NonEmptyRequest"
 MAX_REQUEST_BYTES: Final = 10 * 1024
 """The API server's limit of `stubPKCS10Request`."""
 
-_MALFORMED = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _SHA256: Final = hashes.SHA256()
 _SHA2 = frozenset({"sha256", "sha384", "sha512"})
 _ECDSA: Final = ec.ECDSA(_SHA256)
@@ -65,7 +65,7 @@ def public_key_of(der: bytes) -> PublicKey:
         _check_empty(request)
         key = supported(_key_in(request))
         _check_signature(request)
-    except _MALFORMED as err:
+    except MALFORMED as err:
         raise _refused("expected a well-formed PKCS#10 request", INVALID_REQUEST) from err
     return key
 
@@ -91,7 +91,7 @@ def public_key_of_pkix(der: bytes, *, proof: bytes, pod_uid: str) -> PublicKey:
         raise _refused("expected a key of a supported type", UNSUPPORTED_KEY_TYPE) from err
     except InvalidSignature as err:
         raise _unproven() from err
-    except _MALFORMED as err:
+    except MALFORMED as err:
         raise _refused("expected a well-formed public key", INVALID_REQUEST) from err
     return key
 

@@ -159,9 +159,11 @@ def _check_request(request: IssuanceRequest, rule: NamespaceRule) -> None:
 
 
 def _spiffe_id(request: IssuanceRequest, zone: Zone) -> SpiffeId:
-    path = f"/ns/{request.namespace}/sa/{request.service_account}"
+    names = (request.namespace, request.service_account)
+    if any("/" in name for name in names):
+        raise _denied("expected names without '/'", INVALID_REQUEST)
     try:
-        return SpiffeId(zone.trust_domain, path)
+        return SpiffeId(zone.trust_domain, "/ns/{}/sa/{}".format(*names))
     except SpiffeIdError as err:
         raise _denied(f"no SPIFFE ID: {err}", INVALID_REQUEST) from err
 
