@@ -32,7 +32,7 @@ _KEY_TYPE = click.Choice(["p256", "p384"])
 @namespace_option
 @click.option("--zone", default="default", show_default=True, help="Which zone of trust.")
 @click.pass_context
-def ca(context: click.Context, **settings: Any) -> None:
+def ca(context: click.Context, /, **settings: Any) -> None:
     """Create, import, rotate and show the authorities of a zone."""
     context.obj = settings
 
@@ -50,7 +50,7 @@ def status(settings: dict[str, Any], *, as_json: bool) -> None:
 @click.option("--validity", default="3650d", show_default=True, help="Such as 3650d.")
 @click.option("--force-propagation", metavar="WORD", help="Let it sign at once.")
 @click.pass_obj
-def create(settings: dict[str, Any], key_type: Any, validity: str, **force: str | None) -> None:
+def create(settings: dict[str, Any], /, key_type: Any, validity: str, **force: str | None) -> None:
     """Make the first authority of a zone."""
     lasting = parse_duration(validity)
     _order(settings, lambda orders: orders.create(key_type=key_type, validity=lasting, **force))
@@ -73,7 +73,7 @@ def import_(settings: dict[str, Any], certificate: Path, key: Path, anchor: Path
 @click.option("--validity", help="Of the new root, such as 3650d; as before otherwise.")
 @click.option("--own-root", is_flag=True, help="A root of ours after an imported authority.")
 @click.pass_obj
-def rotate(settings: dict[str, Any], validity: str | None, **wanted: Any) -> None:
+def rotate(settings: dict[str, Any], /, validity: str | None, **wanted: Any) -> None:
     """Replace the authority that signs, with overlap."""
     lasting: timedelta | None = parse_duration(validity) if validity else None
     _order(settings, lambda orders: orders.rotate(validity=lasting, **wanted))

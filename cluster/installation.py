@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KubeTLS's control plane in a cluster of hollow nodes, installed by its own manifests.
+
+Its pods are created by the real Deployments and scheduled onto hollow nodes, whose kubelets write
+their volumes and tokens. What their containers would run, runs as processes of this machine, with
+the rights of the pods' own service accounts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from cluster import binaries, kubectl, lifetime
+from cluster.exceptions import StartError
+from cluster.pod_process import PodProcess
+from cluster.ports import free_ports
+from cluster.service_address import ServiceAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from cluster.control_plane import ControlPlane
+    from cluster.hollow_node import HollowNode
+
+NAMESPACE = "kubetls-system"
+_KUSTOMIZE = binaries.ROOT / "webhook" / "manifests" / "kustomize"
+_WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kubetls-injector"
+_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_SECONDS = 60.0
+_REVIEW_PORT, _STATUS_PORT = "8443", "8080"
+
+
+class Installation:
+    """The installed control plane, as a context manager.
+
+    Args:
+        control_plane: The cluster.
+        nodes: Its hollow nodes by name.
+        platform: The platform's configuration, YAML.
+        secret_namespaces: Where the secret issuer may write; none: it is not installed.
+        replicas: Of each part.
+
+    Attributes:
+        processes: The parts' processes by the names of their pods.
+        status_ports: Where probes and metrics of each pod are.
+    """
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        nodes: Mapping[str, HollowNode],
+        *,
+        platform: str,
+        secret_namespaces: tuple[str, ...] = (),
+        replicas: int = 2,
+    ) -> None:
+        self._control_plane = control_plane
+        self._nodes = nodes
+        self._secret_namespaces = secret_namespaces
+        self._replicas = replicas
+        self._stack = ExitStack()
+        self._review_ports: dict[str, int] = {}
+        self._folder = control_plane.folder / "installation"
+        self.platform = platform
+        self.processes: dict[str, PodProcess] = {}
+        self.status_ports: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        lifetime.adopt(self)
+        try:
+            self._install()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes; the manifests stay."""
+        self._stack.close()
+        lifetime.release(self)
+
+    def names(self, part: str) -> list[str]:
+        """The names of a part's pods: `injector`, `signer` or `secret-issuer`."""
+        return sorted(name for name in self.processes if name.startswith(f"kubetls-{part}-"))
+
+    def configure(self, platform: str) -> None:
+        """Change the platform's configuration; the kubelets bring it to the processes."""
+        self.platform = platform
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/kubetls-config"
+        found = self._control_plane.api.get(path)
+        found["data"] = {"platform.yaml": platform}
+        self._control_plane.api.put(path, found)
+
+    def _install(self) -> None:
+        self._write_overlay()
+        kubectl.run(
+            self._control_plane.kubeconfig,
+            "apply", "--server-side", f"--kustomize={self._folder}",
+        )  # fmt: skip
+        address = self._stack.enter_context(ServiceAddress(lambda: [*self._review_ports.values()]))
+        self._use_address(f"https://127.0.0.1:{address.port}/mutate")
+        parts = 2 + bool(self._secret_namespaces)
+        for pod in self._scheduled(parts * self._replicas):
+            self._start(pod)
+
+    def _write_overlay(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        (self._folder / "platform.yaml").write_text(self.platform)
+        used = [_KUSTOMIZE / "secret-issuer"] if self._secret_namespaces else []
+        document = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": NAMESPACE,
+            "resources": [os.path.relpath(_KUSTOMIZE / "base", self._folder)],
+            "components": [os.path.relpath(each, self._folder) for each in used],
+            "configMapGenerator": [{"name": "kubetls-config", "files": ["platform.yaml"]}],
+            "generatorOptions": {"disableNameSuffixHash": True},
+            "replicas": [
+                {"name": f"kubetls-{part}", "count": self._replicas}
+                for part in ("injector", "signer", *(["secret-issuer"] if used else []))
+            ],
+        }
+        (self._folder / "kustomization.yaml").write_text(json.dumps(document))
+
+    def _use_address(self, url: str) -> None:
+        """Let the API server, which knows no cluster network here, find the injector."""
+        found = self._control_plane.api.get(_WEBHOOKS)
+        for webhook in found["webhooks"]:
+            webhook["clientConfig"].pop("service", None)
+            webhook["clientConfig"]["url"] = url
+        self._control_plane.api.put(_WEBHOOKS, found)
+
+    def _scheduled(self, count: int) -> list[dict[str, Any]]:
+        """The pods, once all of them have a node and their volumes."""
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline:
+            pods = self._control_plane.api.get(_PODS)["items"]
+            ready = [pod for pod in pods if pod["status"].get("phase") == "Running"]
+            if len(ready) >= count:
+                return ready
+            time.sleep(0.1)  # The API server has no event for it that is simpler than asking.
+        raise StartError(f"expected {count} pods in {NAMESPACE} with their volumes in {_SECONDS} s")
+
+    def _start(self, pod: dict[str, Any]) -> None:
+        name = pod["metadata"]["name"]
+        review, status = free_ports(2)
+        process = PodProcess(
+            self._control_plane,
+            self._nodes[pod["spec"]["nodeName"]],
+            pod,
+            entrypoint=[sys.executable, "-m", "webhook"],
+            replace={_REVIEW_PORT: str(review), _STATUS_PORT: str(status)},
+            environment={"PYTHONPATH": str(binaries.ROOT)},
+        )
+        self.processes[name] = self._stack.enter_context(process)
+        self.status_ports[name] = status
+        if name.startswith("kubetls-injector-"):
+            self._review_ports[name] = review

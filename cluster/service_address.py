@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One address in front of several processes, as a Service is in front of pods.
+
+A new connection goes to the next process in turn; one that does not accept it is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+from cluster import lifetime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+_CONNECT_SECONDS = 1.0
+_CHUNK = 65536
+
+
+class ServiceAddress:
+    """A loopback port in front of others, as a context manager.
+
+    Args:
+        targets: Ports to pass connections on to; asked for each connection.
+
+    Attributes:
+        port: The port that it listens on.
+    """
+
+    def __init__(self, targets: Callable[[], Sequence[int]]) -> None:
+        self._targets = targets
+        self._turn = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        lifetime.adopt(self)
+        threading.Thread(target=self._accept, name="service-address", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        lifetime.release(self)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client:
+            target = self._connected()
+            if target is not None:
+                with target, contextlib.suppress(OSError):
+                    _join(client, target)
+
+    def _connected(self) -> socket.socket | None:
+        ports = list(self._targets())
+        self._turn += 1
+        for offset in range(len(ports)):
+            port = ports[(self._turn + offset) % len(ports)]
+            with contextlib.suppress(OSError):
+                return socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_SECONDS)
+        return None
+
+
+def _join(one: socket.socket, other: socket.socket) -> None:
+    """Copy both ways until one side ends."""
+    for each in (one, other):
+        each.settimeout(None)
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    across = {one: other, other: one}
+    while True:
+        ready, _, _ = select.select([one, other], [], [])
+        for source in ready:
+            content = source.recv(_CHUNK)
+            if not content:
+                return
+            across[source].sendall(content)
