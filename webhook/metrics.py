@@ -27,6 +27,7 @@ __all__ = (
     "FAILED",
     "ISSUED",
     "ISSUE_SECONDS",
+    "LEADER_FAILING",
     "PENDING",
     "QUEUE",
     "QUEUE_SECONDS",
@@ -86,6 +87,10 @@ CA_NOT_AFTER: Final = Gauge(
 )
 CA_STATE: Final = Gauge(
     "kubetls_ca_authorities", "Authorities in the pool, by zone and state.", ("zone", "state")
+)
+LEADER_FAILING: Final = Gauge(
+    "kubetls_leader_failing_tasks",
+    "Tasks of the leader (zones, partners, serving certificate) that failed at their last try.",
 )
 SERVING_NOT_AFTER: Final = Gauge(
     "kubetls_serving_not_after_timestamp_seconds",

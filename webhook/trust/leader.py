@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the elected leader does: pools and their rotation, bundles, the webhook's certificate.
+
+    leadership = Leadership(api, namespace, "kubetls-leader", identity)
+    await leadership.run(partial(lead, api, configuration))
+
+Rules:
+    1. Each round looks at everything and does what is due; nothing is remembered that the next
+       leader would need.
+    2. One zone, partner or task that fails stops no other one, and is tried again.
+    3. A round comes when the configuration, a pool or a bundle changes, and after a pause that is
+       short while something is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from kubetls_sdk.exceptions import KubeTLSError
+from webhook import metrics
+from webhook.api.informer import Informer
+from webhook.api.resources import (
+    NODES,
+    POD_CERTIFICATE_REQUESTS,
+    POD_CERTIFICATE_REQUESTS_V1BETA1,
+    Resource,
+)
+from webhook.names import SYSTEM_NAMESPACE
+from webhook.node_version import old_nodes
+from webhook.trust.ca_store import CaStore
+from webhook.trust.capability_report import discover, report
+from webhook.trust.pool_entry import State
+from webhook.trust.pool_metrics import forget_pool, forget_pools, tell_pool
+from webhook.trust.pool_source import PoolSource
+from webhook.trust.publication import of_partner
+from webhook.trust.publisher import Publisher, TrustBundlePublisher, find_publisher
+from webhook.trust.replaced_leaves import ReplacedLeaves
+from webhook.trust.serving_certificate import ServingKeeper
+from webhook.trust.zone_keeper import Clock, ZoneKeeper, longest_lifetime, now_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from webhook.api.client import Api
+    from webhook.config import Partner, PlatformConfig, Zone
+    from webhook.trust.ca_pool import CaPool
+
+__all__ = ("ConfigurationSource", "Leader", "lead")
+
+_log = logging.getLogger(__name__)
+
+_CALM_SECONDS: Final = 30.0
+_WATCHFUL_SECONDS: Final = 10.0
+_BUSY_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 2.0
+_SYNC_SECONDS: Final = 10.0
+_REQUESTS: Final = {
+    "v1": POD_CERTIFICATE_REQUESTS,
+    "v1beta1": POD_CERTIFICATE_REQUESTS_V1BETA1,
+}
+
+
+class ConfigurationSource(Protocol):
+    """The platform's configuration, which changes."""
+
+    async def fresh(self) -> PlatformConfig:
+        """What is in force, read afresh; never fails."""
+
+
+async def lead(
+    api: Api,
+    configuration: ConfigurationSource,
+    *,
+    namespace: str = SYSTEM_NAMESPACE,
+    keeps_serving: bool = True,
+    clock: Clock = now_utc,
+) -> None:
+    """Lead until cancelled.
+
+    Args:
+        api: The API server.
+        configuration: The platform's.
+        namespace: Where the control plane lives.
+        keeps_serving: Whether the webhook's serving certificate is ours to make.
+        clock: Aware UTC time in whole seconds.
+    """
+    leader = Leader(
+        api, configuration, namespace=namespace, keeps_serving=keeps_serving, clock=clock
+    )
+    await leader.run()
+
+
+class Leader:
+    """One term of a leader; the arguments are those of `lead`."""
+
+    def __init__(
+        self,
+        api: Api,
+        configuration: ConfigurationSource,
+        *,
+        namespace: str = SYSTEM_NAMESPACE,
+        keeps_serving: bool = True,
+        clock: Clock = now_utc,
+    ) -> None:
+        self._api = api
+        self._configuration = configuration
+        self._namespace = namespace
+        self._clock = clock
+        self._store = CaStore(api, namespace=namespace)
+        self._serving = (
+            ServingKeeper(api, namespace=namespace, clock=clock) if keeps_serving else None
+        )
+        self._nodes = Informer(api, NODES, _old_node)
+        self._pool_source = PoolSource(api, namespace=namespace)
+        self._replaced = ReplacedLeaves(api, clock=clock)
+        self._bundles = AsyncExitStack()
+        self._followed: Resource | None = None
+        self._publisher: Publisher | None = None
+        self._config: PlatformConfig | None = None
+        self._requests: Resource | None = None
+        self._pools: dict[str, CaPool] = {}
+        self._is_renewing = False
+        self._failures: dict[str, str] = {}
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Lead until cancelled."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._leave)
+            await stack.enter_async_context(self._nodes)
+            await stack.enter_async_context(self._pool_source)
+            await stack.enter_async_context(self._replaced)
+            stack.push_async_callback(self._follow_bundles, None)
+            self._pool_source.subscribe(lambda _zone: self._wake.set())
+            self._nodes.subscribe(lambda _old, _new: self._wake.set())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nodes.synced(), _SYNC_SECONDS)
+            while True:
+                self._wake.clear()
+                await self.round()
+                await self._rest()
+
+    async def round(self) -> None:
+        """Look at everything once, and do what is due."""
+        config = self._config = await self._configuration.fresh()
+        self._forget_zones(config)
+        await self._pool_source.follow(config.zones)
+        await self._attempt("capabilities", self._discover())
+        publisher = self._publisher
+        if publisher is not None:
+            for zone in config.zones.values():
+                await self._attempt(f"zone {zone.name}", self._keep(zone, publisher, config))
+            for partner in config.partners.values():
+                await self._attempt(f"partner {partner.name}", _publish(partner, publisher))
+            await self._attempt("removal of bundles", publisher.sweep(config))
+        await self._attempt("serving certificate", self._keep_serving())
+        await self._attempt("replaced leaves", self._watch_leaves(config))
+        self._tell_failures(config)
+
+    async def _discover(self) -> None:
+        capabilities = await discover(self._api, self._nodes.values())
+        self._requests = _REQUESTS.get(capabilities.pod_certificates or "")
+        publisher = self._publisher = await find_publisher(self._api, namespace=self._namespace)
+        resource = publisher.resource if isinstance(publisher, TrustBundlePublisher) else None
+        await self._follow_bundles(resource)
+        if self._nodes.is_synced:
+            await report(self._api, capabilities, namespace=self._namespace)
+
+    async def _keep(self, zone: Zone, publisher: Publisher, config: PlatformConfig) -> None:
+        known = self._pools.get(zone.name)
+        replaced = self._replaced.replaced(zone, known, config) if known else frozenset()
+        keeper = ZoneKeeper(self._store, publisher, clock=self._clock)
+        longest = longest_lifetime(config, zone.name)
+        pool = await keeper.keep(zone, longest_lifetime=longest, replaced=replaced)
+        if pool is not None:
+            self._pools[zone.name] = pool
+            tell_pool(zone.name, pool)
+
+    async def _keep_serving(self) -> None:
+        if self._serving is None:
+            return
+        state = await self._serving.keep()
+        self._is_renewing = state is not None and state.next is not None
+        if state is not None and state.current is not None:
+            certificate = state.current.certificate
+            metrics.set_time(metrics.SERVING_NOT_AFTER, certificate.not_valid_after_utc)
+
+    async def _watch_leaves(self, config: PlatformConfig) -> None:
+        signers = [
+            zone.signer_name
+            for zone in config.zones.values()
+            if zone.name in self._pools and self._pools[zone.name].entries_in(State.RETIRED)
+        ]
+        await self._replaced.follow(signers, self._requests)
+
+    async def _follow_bundles(self, resource: Resource | None) -> None:
+        """Hear of changes of bundles by others."""
+        if resource == self._followed:
+            return
+        await self._bundles.aclose()
+        self._bundles, self._followed = AsyncExitStack(), resource
+        if resource is None:
+            return
+        informer = Informer(self._api, resource, _version)
+        informer.subscribe(lambda _old, _new: self._wake.set())
+        await self._bundles.enter_async_context(informer)
+
+    async def _attempt(self, task: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except KubeTLSError as err:
+            if self._failures.get(task) != str(err):
+                _log.error("%s: %s", task, err)
+            self._failures[task] = str(err)
+        else:
+            if self._failures.pop(task, None) is not None:
+                _log.info("%s: all is well again", task)
+
+    def _forget_zones(self, config: PlatformConfig) -> None:
+        for name in self._pools.keys() - config.zones.keys():
+            del self._pools[name]
+            forget_pool(name)
+
+    def _tell_failures(self, config: PlatformConfig) -> None:
+        """Count what fails, and forget tasks that the configuration has no more."""
+        for kind, names in (("zone", config.zones), ("partner", config.partners)):
+            gone = [
+                task
+                for task in self._failures
+                if task.startswith(f"{kind} ") and task.removeprefix(f"{kind} ") not in names
+            ]
+            for task in gone:
+                del self._failures[task]
+        metrics.LEADER_FAILING.set(len(self._failures))
+
+    async def _rest(self) -> None:
+        """Wait until something changes, or the pause is over."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._pause_seconds()
+        while not self._wake.is_set() and loop.time() < end:
+            left = max(0.0, min(_LOOK_SECONDS, end - loop.time()))
+            try:
+                await asyncio.wait_for(self._wake.wait(), left)
+            except TimeoutError:
+                if await self._configuration.fresh() != self._config:
+                    return
+
+    def _pause_seconds(self) -> float:
+        pools = self._pools.values()
+        if self._is_renewing or any(pool.is_rotating for pool in pools):
+            return _BUSY_SECONDS
+        is_settled = all(len(pool.entries) == 1 for pool in pools) and not self._failures
+        return _CALM_SECONDS if is_settled else _WATCHFUL_SECONDS
+
+    def _leave(self) -> None:
+        forget_pools()
+        metrics.LEADER_FAILING.set(0)
+
+
+async def _publish(partner: Partner, publisher: Publisher) -> None:
+    publication = of_partner(partner)
+    found = await publisher.read(publication.name, publication.fallback)
+    await publisher.publish(publication, found)
+
+
+def _old_node(node: Mapping[str, Any]) -> str | None:
+    return next(iter(old_nodes([node])), None)
+
+
+def _version(bundle: Mapping[str, Any]) -> str:
+    version: str = bundle["metadata"]["resourceVersion"]
+    return version
