@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pod chooses, in CEL: the rules of `webhook.choice` for clusters without our webhook.
+
+Rules:
+    1. Every text of the configuration is a literal; nothing of it is read as an expression.
+    2. Expressions never fail: a value that is not allowed makes `variables.refusal` a message.
+
+Spec: Common Expression Language; https://kubernetes.io/docs/reference/using-api/cel/.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from webhook.choice import (
+    CHOSEN,
+    INJECT,
+    KEY_TYPE,
+    LIFETIME,
+    MODE,
+    MOUNT_PATH,
+    PARTNERS,
+    WRITTEN,
+    ZONE,
+    duration_text,
+)
+from webhook.config import SHORTEST_LIFETIME, Mode
+from webhook.names import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from webhook.config import NamePattern, NamespaceRule, PlatformConfig
+
+__all__ = ("chosen_variables", "literal", "names_namespace", "native_zones", "selects")
+
+_DURATION: Final = "^[1-9][0-9]{0,6}[smhd]$"
+
+
+def literal(value: Any) -> str:
+    """Write a text, a list or a map of texts as a CEL literal."""
+    return json.dumps(value)
+
+
+def names_namespace(patterns: Iterable[NamePattern]) -> str:
+    """Whether the request's namespace is one of those named."""
+    parts = [
+        f"request.namespace.startsWith({literal(pattern.text[:-1])})"
+        if pattern.text.endswith("*")
+        else f"request.namespace == {literal(pattern.text)}"
+        for pattern in patterns
+    ]
+    return f"({' || '.join(parts)})"
+
+
+def selects(rule: NamespaceRule) -> str:
+    """Whether the pod's label, or the rule where there is none, asks for an injection.
+
+    A label that is neither `true` nor `false` asks, and is refused then.
+    """
+    default = "true" if rule.injects_all else "false"
+    label = f"object.metadata.?labels[?{literal(INJECT)}].orValue({literal(default)})"
+    return f'{label} != "false"'
+
+
+def chosen_variables(config: PlatformConfig, rule: NamespaceRule) -> dict[str, str]:
+    """Make the variables of a policy for one rule, in the order in which they need each other."""
+    zones = {name: config.zones[name] for name in native_zones(config, rule)}
+    domains = {each.name: str(each.trust_domain) for each in config.partners.values()}
+    return {
+        "annotations": "object.metadata.?annotations.orValue({})",
+        "zone": _annotation(ZONE, rule.zones[0]),
+        "signer": _looked_up({name: zone.signer_name for name, zone in zones.items()}, "zone"),
+        "trustDomain": _looked_up(
+            {name: str(zone.trust_domain) for name, zone in zones.items()}, "zone"
+        ),
+        "keyType": _annotation(KEY_TYPE, rule.key_types[0].value),
+        "mountPath": _annotation(MOUNT_PATH, rule.mount_paths[0]),
+        "lifetimeText": _annotation(LIFETIME, duration_text(rule.lifetime.default)),
+        "lifetime": _seconds("variables.lifetimeText"),
+        "partnersText": f"{_annotation(PARTNERS, '')}.trim()",
+        "partners": (
+            'variables.partnersText == "" ? [] : variables.partnersText.split(",").map(p, p.trim())'
+        ),
+        "visiblePartners": _visible_partners(config),
+        "partnerDomains": f"{literal(domains)}",
+        "refusal": _refusal(rule, tuple(zones)),
+    }
+
+
+def native_zones(config: PlatformConfig, rule: NamespaceRule) -> tuple[str, ...]:
+    """The zones of a rule that pod certificates can be of: those that we sign for."""
+    return tuple(name for name in rule.zones if config.zones[name].external_signer is None)
+
+
+def _annotation(name: str, default: str) -> str:
+    return f"variables.annotations[?{literal(name)}].orValue({literal(default)})"
+
+
+def _looked_up(values: dict[str, str], name: str) -> str:
+    return f'{literal(values)}[?variables.{name}].orValue("")'
+
+
+def _seconds(text: str) -> str:
+    units = literal({"s": 1, "m": 60, "h": 3600, "d": 86400})
+    end = f"size({text}) - 1"
+    number = f"int({text}.substring(0, {end})) * {units}[{text}.substring({end})]"
+    return f"{text}.matches({literal(_DURATION)}) ? {number} : 0"
+
+
+def _visible_partners(config: PlatformConfig) -> str:
+    parts = [
+        f"({names_namespace(each.namespaces)} ? [{literal(each.name)}] : [])"
+        for each in config.partners.values()
+    ]
+    return " + ".join(parts) or 'dyn([]).filter(p, p == "")'
+
+
+def _refusal(rule: NamespaceRule, zones: tuple[str, ...]) -> str:
+    """The message for the first annotation that is wrong; empty: none is."""
+    longest = int(rule.lifetime.maximum.total_seconds())
+    shortest = int(SHORTEST_LIFETIME.total_seconds())
+    span = f"{duration_text(SHORTEST_LIFETIME)} to {duration_text(rule.lifetime.maximum)}"
+    label = f"object.metadata.?labels[?{literal(INJECT)}]"
+    known = literal([*CHOSEN, *WRITTEN])
+    checks = [
+        (
+            f'{label}.orValue("true") in ["true", "false"]',
+            _message(INJECT, ("true", "false"), what="label"),
+        ),
+        (
+            f"variables.annotations.all(n, !n.startsWith({literal(PREFIX + '/')}) || n in {known})",
+            literal(f"unknown annotation of {PREFIX}, expected one of {', '.join(CHOSEN)}"),
+        ),
+        _listed("zone", ZONE, zones),
+        _listed("keyType", KEY_TYPE, rule.key_types),
+        _listed("mountPath", MOUNT_PATH, rule.mount_paths),
+        (
+            f"{_annotation(MODE, Mode.POD_CERTIFICATE.value)} == {literal(Mode.POD_CERTIFICATE)}",
+            _message(MODE, (Mode.POD_CERTIFICATE,)),
+        ),
+        (
+            f"variables.lifetime >= {shortest} && variables.lifetime <= {longest}",
+            literal(f"annotation {LIFETIME}: expected a duration from {span}"),
+        ),
+        (
+            "variables.partners.all(p, p in variables.visiblePartners"
+            " && variables.partners.exists_one(q, q == p))",
+            f"{literal(f'annotation {PARTNERS}: expected some of ')}"
+            ' + variables.visiblePartners.join(", ") + ", each once"',
+        ),
+    ]
+    tail = '""'
+    for condition, message in reversed(checks):
+        tail = f"!({condition}) ? {message} : {tail}"
+    return tail
+
+
+def _listed(name: str, annotation: str, allowed: Iterable[str]) -> tuple[str, str]:
+    values = [str(each) for each in allowed]
+    return f"variables.{name} in {literal(values)}", _message(annotation, values)
+
+
+def _message(name: str, allowed: Iterable[str], *, what: str = "annotation") -> str:
+    listed = ", ".join(f"'{each}'" for each in allowed)
+    return literal(f"{what} {name}: expected one of {listed}")
