@@ -114,8 +114,7 @@ class Installation:
         address = self._stack.enter_context(ServiceAddress(lambda: [*self._review_ports.values()]))
         self._use_address(f"https://127.0.0.1:{address.port}/mutate")
         parts = 2 + bool(self._secret_namespaces)
-        for pod in self._scheduled(parts * self._replicas):
-            self._start(pod)
+        self._start_pods(parts * self._replicas)
 
     def _write_overlay(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -144,16 +143,20 @@ class Installation:
             webhook["clientConfig"]["url"] = url
         self._control_plane.api.put(_WEBHOOKS, found)
 
-    def _scheduled(self, count: int) -> list[dict[str, Any]]:
-        """The pods, once all of them have a node and their volumes."""
+    def _start_pods(self, count: int) -> None:
+        """Start each pod's process once its node has written its volumes."""
         deadline = time.monotonic() + _SECONDS
-        while time.monotonic() < deadline:
-            pods = self._control_plane.api.get(_PODS)["items"]
-            ready = [pod for pod in pods if pod["status"].get("phase") == "Running"]
-            if len(ready) >= count:
-                return ready
+        while len(self.processes) < count:
+            if time.monotonic() > deadline:
+                raise StartError(
+                    f"expected {count} pods in {NAMESPACE} with their volumes in {_SECONDS:.0f} s,"
+                    f" got {', '.join(self.processes)}"
+                )
+            for pod in self._control_plane.api.get(_PODS)["items"]:
+                is_new = pod["metadata"]["name"] not in self.processes
+                if is_new and pod["status"].get("phase") == "Running":
+                    self._start(pod)
             time.sleep(0.1)  # The API server has no event for it that is simpler than asking.
-        raise StartError(f"expected {count} pods in {NAMESPACE} with their volumes in {_SECONDS} s")
 
     def _start(self, pod: dict[str, Any]) -> None:
         name = pod["metadata"]["name"]

@@ -47,6 +47,6 @@ def policy(config: Path) -> None:
     """Print the injection as MutatingAdmissionPolicies, for clusters without a webhook."""
     import yaml
 
-    from webhook.injection.policy import policies
+    from webhook.injection.policy import build_policies
 
-    yaml.safe_dump_all(policies(read_platform(config)), sys.stdout, sort_keys=False)
+    yaml.safe_dump_all(build_policies(read_platform(config)), sys.stdout, sort_keys=False)

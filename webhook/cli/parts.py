@@ -5,12 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import uuid
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from webhook.cli.options import PORT, config_option, kubeconfig, log_level, namespace_option
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from webhook.api.client import Api
+    from webhook.signing.configuration import Configuration
+    from webhook.signing.run import SignerSettings
 
 __all__ = ("inject", "secrets", "sign")
 
@@ -77,7 +86,8 @@ def sign(*, serving_certificate: bool, namespace: str, **settings: Any) -> None:
     """Answer requests for certificates; the leader keeps authorities and trust bundles."""
     from webhook.signing.run import SignerSettings, run
 
-    asyncio.run(run(SignerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)))
+    chosen = SignerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)
+    asyncio.run(run(chosen, lead=_election(chosen, keeps_serving=serving_certificate)))
 
 
 @click.command()
@@ -92,3 +102,26 @@ def secrets(namespace: str, **settings: Any) -> None:
     from webhook.secrets.run import SecretIssuerSettings, run
 
     asyncio.run(run(SecretIssuerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)))
+
+
+def _election(
+    settings: SignerSettings, *, keeps_serving: bool
+) -> Callable[[Api, Configuration], Awaitable[None]]:
+    """Stand for election, and lead while elected."""
+    from webhook.api.leadership import Leadership
+    from webhook.trust.leader import lead
+
+    async def stand(api: Api, configuration: Configuration) -> None:
+        identity = f"{settings.identity}-{uuid.uuid4().hex[:8]}"
+        candidate = Leadership(api, settings.namespace, "kubetls-leader", identity)
+        await candidate.run(
+            partial(
+                lead,
+                api,
+                configuration,
+                namespace=settings.namespace,
+                keeps_serving=keeps_serving,
+            )
+        )
+
+    return stand
