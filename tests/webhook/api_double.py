@@ -90,6 +90,11 @@ class ApiDouble:
         for watch in self._watches:
             watch.put_nowait(None)
 
+    def bookmark(self):
+        """Send all watches a bookmark, as the API server does each minute."""
+        for watch in self._watches:
+            watch.put_nowait((self._version, BOOKMARK, None, None))
+
     def forget(self):
         """Compact the history: a watch from an older version gets 410."""
         self._oldest = self._version
@@ -253,6 +258,8 @@ class ApiDouble:
 def _seen(entry, matches):
     """What a watch with a selector sees of a change: leaving the selection is a deletion."""
     version, resource, new, old = entry
+    if resource == BOOKMARK:
+        return WatchEvent(BOOKMARK, {"metadata": {"resourceVersion": str(version)}})
     is_in = new is not None and matches(_key(resource, new), new)
     was_in = old is not None and matches(_key(resource, old), old)
     if not is_in and not was_in:

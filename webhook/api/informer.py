@@ -10,7 +10,9 @@ Rules:
     2. Subscribers hear of a change only when what `parse` returned has changed, in the order of
        the API server's changes, and never twice of the same.
     3. A broken watch goes on from the last version seen; when that is too old, all is listed anew
-       and the difference is told. Nothing that ended in between stays.
+       and the difference is told. Nothing that ended in between stays. So it is when a watch was
+       silent for longer than bookmarks take: the API server waits in silence for a version that
+       is newer than its own, such as one of before a restored backup.
     4. An object that cannot be parsed counts as absent and is logged: it stops nothing.
     5. Before the first list is complete, `get` and `values` know nothing: wait for `synced`.
 """
@@ -46,6 +48,7 @@ Outcome = Literal["list", "watch", "gone", "failure", "unparsable", "subscriber"
 
 _PAGE_SIZE = 250
 _SHORTEST_WATCH = 1.0
+_LONGEST_SILENCE = 90.0
 _GIVE_UP_VERSION = 6
 _UNPARSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, WebhookError)
 
@@ -138,7 +141,7 @@ class Informer(Generic[T]):
             except ApiError as error:
                 self._count("failure")
                 if error.status and self._backoff.failures >= _GIVE_UP_VERSION:
-                    self._version = None  # Such as one of before a restored backup.
+                    self._version = None
                 await self._pause(error)
 
     async def synced(self) -> None:
@@ -215,6 +218,7 @@ class Informer(Generic[T]):
     async def _watch(self, version: str) -> None:
         """Follow one watch to its end."""
         opened: float | None = None
+        is_silent = True
         events = self._api.watch(self._resource, resource_version=version, **self._selection)
         try:
             async with aclosing(events):
@@ -222,10 +226,14 @@ class Informer(Generic[T]):
                     if opened is None:
                         opened, self._apart_since = self._clock(), None
                         self._count("watch")
+                        continue
+                    is_silent = False
                     self._follow(event)
         finally:
             if opened is not None:
                 self._apart_since = self._clock()
+                if is_silent and self._apart_since - opened > _LONGEST_SILENCE:
+                    self._version = None
         if opened is None or self._clock() - opened < _SHORTEST_WATCH:
             await self._pause(None)
 

@@ -237,11 +237,35 @@ class TestTrouble:
             assert len(informer) == 1
 
     async def test_a_version_that_the_server_never_accepts_is_given_up(self, double, pods):
-        """Such as one from before a restored backup."""
+        """The list is told a version that it accepts."""
         await counted(pods, "watch")
         double.fail("watch", ApiError("too large resource version", status=504), times=8)
         double.disconnect()
         await counted(pods, "list", 2)
+
+    async def test_a_silent_watch_is_not_trusted(self, double):
+        """After a restored backup the API server waits in silence for its old future."""
+        now = [0.0]
+        async with Informer(
+            double, PODS, name_and_labels, clock=lambda: now[0], backoff=at_once()
+        ) as pods:
+            await counted(pods, "watch")
+            now[0] = 100.0
+            double.disconnect()
+            await counted(pods, "list", 2)
+
+    async def test_a_watch_with_bookmarks_is_trusted(self, double):
+        """Nothing happens, and the API server says so."""
+        now = [0.0]
+        async with Informer(
+            double, PODS, name_and_labels, clock=lambda: now[0], backoff=at_once()
+        ) as pods:
+            await counted(pods, "watch")
+            double.bookmark()
+            now[0] = 100.0
+            double.disconnect()
+            await counted(pods, "watch", 2)
+            assert pods.counts["list"] == 1
 
     async def test_failures_are_logged_once_until_it_works(self, double, caplog):
         """A day without an API server is one line."""
