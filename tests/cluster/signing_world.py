@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster with our accounts, rights and policies from the manifests, a CA pool for each zone, and
+replicas of the signer and the secret issuer as processes of their own that can be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+
+from cluster import ControlPlane, HollowNode, binaries
+from cluster.process import Process
+from kubetls_sdk.spiffe_id import TrustDomain
+from tests.waiting import until
+from webhook.api import Api
+from webhook.names import TRUST_DOMAIN_LABEL, bundle_file, bundle_name
+from webhook.trust.ca_pool import CaPool
+from webhook.trust.ca_store import CaStore
+from webhook.trust.pool_entry import Origin
+from webhook.trust.root_certificate import new_root
+
+ROOT = Path(__file__).parent.parent.parent
+MANIFESTS = ROOT / "webhook/manifests/kustomize"
+SYSTEM = "kubetls-system"
+CERTIFICATES = "/apis/certificates.k8s.io/v1"
+SIGNER = "kubetls.gauntletwizard.net/workload"
+OTHER_SIGNER = "kubetls.gauntletwizard.net/other"
+ZONES = {"default": "example.org", "other": "other.example"}
+PLATFORM = """\
+version: 1
+zones:
+  - {name: default, trustDomain: example.org}
+  - {name: other, trustDomain: other.example}
+namespaces:
+  - {names: ["foreign"], zones: [other]}
+  - {names: ["*"], zones: [default], modes: [pod-certificate, secret]}
+"""
+_KINDS = {
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+
+
+class SigningWorld:
+    """The cluster, with two nodes.
+
+    Args:
+        control_plane: A fresh one.
+        nodes: Its nodes, by name.
+    """
+
+    def __init__(self, control_plane: ControlPlane, nodes: dict[str, HollowNode]) -> None:
+        self.control_plane = control_plane
+        self.api = control_plane.api
+        self.nodes = nodes
+        self.config = control_plane.folder / "platform.yaml"
+        self.config.write_text(PLATFORM)
+        self.processes = {}
+
+    def install(self) -> None:
+        """Create the namespace, accounts, rights, policies, CA pools and bundles."""
+        self.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        documents = _documents("base/kubetls.yaml") + _documents("secret-issuer/secret-issuer.yaml")
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+        asyncio.run(self._make_pools())
+
+    async def _make_pools(self) -> None:
+        async with await Api.connect(self.control_plane.kubeconfig) as api:
+            for zone, domain in ZONES.items():
+                pool = _pool(TrustDomain.parse(domain))
+                await CaStore(api).create(zone, pool)
+                self.publish(SIGNER if zone == "default" else OTHER_SIGNER, pool)
+
+    def publish(self, signer: str, pool: CaPool) -> None:
+        """Publish the bundle of a zone, as the leader does."""
+        domain = pool.trust_domain
+        self.api.post(
+            f"{CERTIFICATES}/clustertrustbundles",
+            {
+                "metadata": {
+                    "name": bundle_name(signer, domain),
+                    "labels": {TRUST_DOMAIN_LABEL: str(domain)},
+                },
+                "spec": {"signerName": signer, "trustBundle": pool.bundle.to_pem().decode()},
+            },
+        )
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the administrator."""
+        return subprocess.run(
+            [
+                binaries.find("kubectl"),
+                f"--kubeconfig={self.control_plane.kubeconfig}",
+                *arguments,
+            ],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=True,
+        ).stdout
+
+    @contextmanager
+    def replica(self, part: str = "sign", identity: str = "signer-1"):
+        """Run a replica as its service account; yields its process."""
+        account = {"sign": "kubetls-signer", "secrets": "kubetls-secret-issuer"}[part]
+        kubeconfig = self.control_plane.kubeconfig_of_service_account(SYSTEM, account)
+        process = Process(
+            identity,
+            [
+                *(sys.executable, "-m", "tests.cluster.replica_program", part),
+                *("--config", str(self.config), "--kubeconfig", str(kubeconfig)),
+                *("--identity", identity),
+            ],
+            log=self.control_plane.folder / f"{identity}.log",
+            environment={"PYTHONPATH": str(ROOT)},
+        )
+        process.start()
+        try:
+            yield process
+        finally:
+            process.end()
+
+    def node_of(self, pod: dict) -> HollowNode:
+        """The node of a pod, once it is scheduled."""
+        path = self.path(pod)
+        name = until(lambda: self.api.get(path)["spec"].get("nodeName"), timeout=30)
+        return self.nodes[name]
+
+    def path(self, pod: dict) -> str:
+        """The path of a pod at the API server."""
+        metadata = pod["metadata"]
+        return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+
+    def create_pod(self, namespace: str, body: dict) -> dict:
+        """Create a pod."""
+        return self.api.post(f"/api/v1/namespaces/{namespace}/pods", body)
+
+    def create_service(self, namespace: str, name: str, app: str) -> None:
+        """Create a Service that selects an app."""
+        body = {
+            "metadata": {"name": name},
+            "spec": {"selector": {"app": app}, "ports": [{"port": 443}]},
+        }
+        self.api.post(f"/api/v1/namespaces/{namespace}/services", body)
+
+    def files(self, pod: dict, *, kind: str = "projected", timeout: float = 40) -> Path:
+        """The folder of a pod's volume, once the kubelet has written it."""
+        folder = self.node_of(pod).volume_of(pod["metadata"]["uid"], "kubetls", kind=kind)
+        until((folder / "..data").exists, timeout=timeout)
+        return folder
+
+    def requests(self, namespace: str) -> list[dict]:
+        """The pod certificate requests of a namespace."""
+        path = f"{CERTIFICATES}/namespaces/{namespace}/podcertificaterequests"
+        return self.api.get(path)["items"]
+
+    def events(self, namespace: str, reason: str) -> list[dict]:
+        """The Events of a namespace with a reason."""
+        found = self.api.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
+        return [each for each in found if each["reason"] == reason]
+
+
+def volume(signer: str = SIGNER, domain: str = "example.org") -> dict:
+    """The volume that the injector gives a pod."""
+    certificate = {
+        "signerName": signer,
+        "keyType": "ECDSAP256",
+        "credentialBundlePath": "credential-bundle.pem",
+    }
+    bundle = {
+        "signerName": signer,
+        "labelSelector": {"matchLabels": {TRUST_DOMAIN_LABEL: domain}},
+        "path": bundle_file(TrustDomain.parse(domain)),
+    }
+    sources = [{"podCertificate": certificate}, {"clusterTrustBundle": bundle}]
+    return {"name": "kubetls", "projected": {"sources": sources}}
+
+
+def _documents(file: str) -> list[dict]:
+    """Accounts, rights and policies of the manifests, for our second zone as well."""
+    text = json.dumps(
+        [
+            document
+            for document in yaml.safe_load_all((MANIFESTS / file).read_text())
+            if document and document["kind"] in _KINDS
+        ]
+    )
+    for first, second in (("kubetls-ca-default", "kubetls-ca-other"), (SIGNER, OTHER_SIGNER)):
+        text = text.replace(f'"{first}"', f'"{first}", "{second}"')
+    return json.loads(text)
+
+
+def _pool(domain: TrustDomain) -> CaPool:
+    now = datetime.now(UTC) - timedelta(hours=1)
+    root = new_root(domain, "00000001", now=now)
+    return CaPool.create(domain, root, origin=Origin.CREATED, entry_id="00000001", now=now)
