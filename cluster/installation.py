@@ -13,12 +13,11 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from cluster import binaries, kubectl, lifetime
 from cluster.exceptions import StartError
-from cluster.pod_process import PodProcess
-from cluster.ports import free_ports
+from cluster.pod_runner import PodRunner
 from cluster.service_address import ServiceAddress
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ class Installation:
         replicas: Of each part.
 
     Attributes:
-        processes: The parts' processes by the names of their pods.
-        status_ports: Where probes and metrics of each pod are.
+        runner: The parts' processes.
+        platform: The configuration in force.
     """
 
     def __init__(
@@ -61,15 +60,19 @@ class Installation:
         replicas: int = 2,
     ) -> None:
         self._control_plane = control_plane
-        self._nodes = nodes
         self._secret_namespaces = secret_namespaces
         self._replicas = replicas
         self._stack = ExitStack()
-        self._review_ports: dict[str, int] = {}
         self._folder = control_plane.folder / "installation"
         self.platform = platform
-        self.processes: dict[str, PodProcess] = {}
-        self.status_ports: dict[str, int] = {}
+        self.runner = PodRunner(
+            control_plane,
+            nodes,
+            NAMESPACE,
+            entrypoint=[sys.executable, "-m", "webhook"],
+            ports=(_REVIEW_PORT, _STATUS_PORT),
+            environment={"PYTHONPATH": str(binaries.ROOT)},
+        )
 
     def __enter__(self) -> Self:
         lifetime.adopt(self)
@@ -95,7 +98,15 @@ class Installation:
 
     def names(self, part: str) -> list[str]:
         """The names of a part's pods: `injector`, `signer` or `secret-issuer`."""
-        return sorted(name for name in self.processes if name.startswith(f"kubetls-{part}-"))
+        return sorted(name for name in self.runner.pods if name.startswith(f"kubetls-{part}-"))
+
+    def status_port(self, name: str) -> int:
+        """Where probes and metrics of a pod are."""
+        return self.runner.pods[name].ports[_STATUS_PORT]
+
+    def _review_ports(self) -> list[int]:
+        labels = {"app.kubernetes.io/component": "injector"}
+        return self.runner.ports_of(_REVIEW_PORT, **labels)
 
     def configure(self, platform: str) -> None:
         """Change the platform's configuration; the kubelets bring it to the processes."""
@@ -111,10 +122,11 @@ class Installation:
             self._control_plane.kubeconfig,
             "apply", "--server-side", f"--kustomize={self._folder}",
         )  # fmt: skip
-        address = self._stack.enter_context(ServiceAddress(lambda: [*self._review_ports.values()]))
+        address = self._stack.enter_context(ServiceAddress(self._review_ports))
         self._use_address(f"https://127.0.0.1:{address.port}/mutate")
         parts = 2 + bool(self._secret_namespaces)
-        self._start_pods(parts * self._replicas)
+        self._stack.enter_context(self.runner)
+        self._wait_for_pods(parts * self._replicas)
 
     def _write_overlay(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -143,33 +155,12 @@ class Installation:
             webhook["clientConfig"]["url"] = url
         self._control_plane.api.put(_WEBHOOKS, found)
 
-    def _start_pods(self, count: int) -> None:
-        """Start each pod's process once its node has written its volumes."""
+    def _wait_for_pods(self, count: int) -> None:
         deadline = time.monotonic() + _SECONDS
-        while len(self.processes) < count:
+        while len(self.runner.pods) < count:
             if time.monotonic() > deadline:
                 raise StartError(
                     f"expected {count} pods in {NAMESPACE} with their volumes in {_SECONDS:.0f} s,"
-                    f" got {', '.join(self.processes)}"
+                    f" got {', '.join(self.runner.pods) or 'none'}"
                 )
-            for pod in self._control_plane.api.get(_PODS)["items"]:
-                is_new = pod["metadata"]["name"] not in self.processes
-                if is_new and pod["status"].get("phase") == "Running":
-                    self._start(pod)
             time.sleep(0.1)  # The API server has no event for it that is simpler than asking.
-
-    def _start(self, pod: dict[str, Any]) -> None:
-        name = pod["metadata"]["name"]
-        review, status = free_ports(2)
-        process = PodProcess(
-            self._control_plane,
-            self._nodes[pod["spec"]["nodeName"]],
-            pod,
-            entrypoint=[sys.executable, "-m", "webhook"],
-            replace={_REVIEW_PORT: str(review), _STATUS_PORT: str(status)},
-            environment={"PYTHONPATH": str(binaries.ROOT)},
-        )
-        self.processes[name] = self._stack.enter_context(process)
-        self.status_ports[name] = status
-        if name.startswith("kubetls-injector-"):
-            self._review_ports[name] = review
