@@ -11,6 +11,7 @@ from cluster.binaries import CONTROL_PLANE, NODE
 from cluster.build import build
 from cluster.development import DevelopmentCluster
 from cluster.exceptions import ClusterError
+from cluster.node.tools import find_tools
 
 
 def main() -> int:
@@ -35,10 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start the development cluster")
     up.add_argument("--nodes", type=int, default=2, help="how many hollow nodes (2)")
     up.set_defaults(run=_up)
+    node_up = commands.add_parser("node-up", help="start it with a real node (Linux, root)")
+    node_up.set_defaults(run=_node_up)
     commands.add_parser("down", help="end it").set_defaults(run=_down)
     keep = commands.add_parser("keep", help="run one in this process (used by `up`)")
     keep.add_argument("folder", type=Path)
     keep.add_argument("nodes", type=int)
+    keep.add_argument("--real", action="store_true")
     keep.set_defaults(run=_keep)
     return parser
 
@@ -50,8 +54,18 @@ def _build(arguments: argparse.Namespace) -> None:
 def _up(arguments: argparse.Namespace) -> None:
     build(CONTROL_PLANE)
     development = DevelopmentCluster()
-    is_new = development.start(arguments.nodes)
-    _tell("The cluster is ready." if is_new else "The cluster runs already.")
+    _tell_started(development, is_new=development.start(arguments.nodes))
+
+
+def _node_up(_arguments: argparse.Namespace) -> None:
+    find_tools()  # Before minutes are spent on building.
+    build([*CONTROL_PLANE, *NODE])
+    development = DevelopmentCluster()
+    _tell_started(development, is_new=development.start(0, is_real=True))
+
+
+def _tell_started(development: DevelopmentCluster, *, is_new: bool) -> None:
+    _tell("The cluster is ready." if is_new else "The cluster runs already, as it was started.")
     _tell("Use it in this shell with the next line; end it with `make cluster-down`.")
     sys.stdout.write(f"export KUBECONFIG={development.kubeconfig}\n")
 
@@ -62,7 +76,7 @@ def _down(_arguments: argparse.Namespace) -> None:
 
 
 def _keep(arguments: argparse.Namespace) -> None:
-    DevelopmentCluster(arguments.folder).keep(arguments.nodes)
+    DevelopmentCluster(arguments.folder).keep(arguments.nodes, is_real=arguments.real)
 
 
 def _tell(text: str) -> None:

@@ -99,6 +99,16 @@ class ControlPlane:
         return self._authority.certificate_pem
 
     @property
+    def authority_file(self) -> Path:
+        """The file of that authority."""
+        return self._authority.files.certificate
+
+    @property
+    def port(self) -> int:
+        """The API server's port on the loopback address."""
+        return self._ports.api
+
+    @property
     def processes(self) -> tuple[Process, ...]:
         """The programs that were started, in the order of their start."""
         return tuple(self._processes.values())
@@ -107,11 +117,18 @@ class ControlPlane:
         """One program by its name, for example `kube-apiserver`."""
         return self._processes[program]
 
-    def kubeconfig_for(self, user: str, groups: Iterable[str] = ()) -> Path:
-        """Write a kubeconfig with a client certificate for any user and groups."""
-        return self._kubeconfig(
-            f"{file_name(user)}.kubeconfig", self._authority.issue_client(user, groups)
-        )
+    def kubeconfig_for(
+        self, user: str, groups: Iterable[str] = (), *, server: str | None = None
+    ) -> Path:
+        """Write a kubeconfig with a client certificate for any user and groups.
+
+        Args:
+            user: The user's name.
+            groups: The user's groups.
+            server: The API server's URL for this user, where it is another.
+        """
+        files = self._authority.issue_client(user, groups)
+        return self._kubeconfig(f"{file_name(user)}.kubeconfig", files, server)
 
     def kubeconfig_of_service_account(
         self, namespace: str, name: str, *, seconds: int = 3600
@@ -131,6 +148,14 @@ class ControlPlane:
             authority_pem=self.authority_pem,
             token=answer["status"]["token"],
         )
+
+    def is_node_ready(self, name: str) -> bool:
+        """Whether a node has joined and says that it is ready."""
+        path = f"/api/v1/nodes/{name}"
+        if not self.api.exists(path):
+            return False
+        conditions = self.api.get(path)["status"].get("conditions", [])
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
     def restart(self, program: str, *, seconds: float = _START_SECONDS) -> None:
         """Kill a program, start it again and wait until the API server is ready."""
@@ -156,7 +181,7 @@ class ControlPlane:
             authority=self._authority.files,
             etcd_authority=etcd_authority.files.certificate,
             etcd=etcd_authority.issue_server("etcd"),
-            api=self._authority.issue_server(API_SERVER),
+            api=self._authority.issue_server(API_SERVER, ["127.0.0.1", flags.SERVICE_ADDRESS]),
             service_account=write_signing_key(self.folder),
         )
         self._admin = self._authority.issue_client("admin", ["system:masters"])
@@ -194,10 +219,10 @@ class ControlPlane:
             _, process = self._processes.popitem()
             process.end()
 
-    def _kubeconfig(self, name: str, files: Files) -> Path:
+    def _kubeconfig(self, name: str, files: Files, server: str | None = None) -> Path:
         return kubeconfig.with_certificate(
             self.folder / name,
-            server=self.server,
+            server=server or self.server,
             authority_pem=self.authority_pem,
             files=files,
         )

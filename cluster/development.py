@@ -21,6 +21,7 @@ from cluster.binaries import BUILD_FOLDER, ROOT
 from cluster.control_plane import ControlPlane
 from cluster.exceptions import StartError
 from cluster.hollow_node import HollowNode
+from cluster.node import RealNode
 from cluster.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ class DevelopmentCluster:
         recorded = self._recorded()
         return len(recorded) > 1 and all(each.is_running for each in recorded)
 
-    def start(self, nodes: int = 2) -> bool:
+    def start(self, nodes: int = 2, *, is_real: bool = False) -> bool:
         """Start it and return when it is ready; False when it ran already.
+
+        Args:
+            nodes: How many hollow nodes.
+            is_real: Also a real node, named `real-1`.
 
         Raises:
             StartError: It ended or was not ready in time; the message ends with the log.
@@ -66,6 +71,7 @@ class DevelopmentCluster:
                 return False
             self._end()  # What a reboot or a crash has left.
             command = [sys.executable, "-m", "cluster", "keep", str(self.folder), str(nodes)]
+            command += ["--real"] if is_real else []
             with self._log.open("wb") as log:
                 keeper = subprocess.Popen(  # noqa: S603 - ourselves
                     command,
@@ -84,7 +90,7 @@ class DevelopmentCluster:
         with self._alone():
             return self._end()
 
-    def keep(self, nodes: int) -> None:
+    def keep(self, nodes: int, *, is_real: bool = False) -> None:
         """Run it, in this process, until this process is ended or one of its programs ends."""
         self.folder.mkdir(mode=0o700, parents=True)
         self._write([])
@@ -93,6 +99,9 @@ class DevelopmentCluster:
             names = [f"node-{number + 1}" for number in range(nodes)]
             running = [stack.enter_context(HollowNode(control_plane, name)) for name in names]
             processes = [*control_plane.processes, *(node.process for node in running)]
+            if is_real:
+                real = stack.enter_context(RealNode(control_plane, "real-1"))
+                processes += real.processes
             self._write(processes)
             while True:
                 for process in processes:

@@ -16,6 +16,9 @@ ETCD, API_SERVER = "etcd", "kube-apiserver"
 CONTROLLER_MANAGER, SCHEDULER = "kube-controller-manager", "kube-scheduler"
 
 
+SERVICE_ADDRESS = "10.0.0.1"  # The first of the range: the Service `kubernetes`.
+
+
 class Ports(NamedTuple):
     """Ports of one cluster on the loopback address."""
 

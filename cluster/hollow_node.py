@@ -133,11 +133,7 @@ class HollowNode:
         wait_ready(f"node {self.name!r}", self._is_ready, [self._process], _READY_SECONDS)
 
     def _is_ready(self) -> bool:
-        path = f"/api/v1/nodes/{self.name}"
-        if not self._control_plane.api.exists(path):
-            return False
-        conditions = self._control_plane.api.get(path)["status"].get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return self._control_plane.is_node_ready(self.name)
 
 
 def _short(folder: Path) -> Path:

@@ -27,12 +27,16 @@ NODES = ("node-1", "node-2")
 _numbers = itertools.count(1)
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the folder out unless it was asked for."""
+def is_asked(folder: Path, config: pytest.Config) -> bool:
+    """Whether a folder, or something in it, was named on the command line."""
     base = config.invocation_params.dir
     named = [(base / str(argument).split("::")[0]).resolve() for argument in config.args]
-    is_asked = any(path == HERE or HERE in path.parents for path in named)
-    return None if is_asked or collection_path == HERE / "conftest.py" else True
+    return any(path == folder or folder in path.parents for path in named)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the folder out unless it was asked for."""
+    return None if is_asked(HERE, config) or collection_path.name == "conftest.py" else True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods on a real node: what they see, whom they reach, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kubetls_sdk
+from cluster.node import RealNode
+from tests.cluster.pods import certificate_volume, pod
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from cluster import ControlPlane
+
+SIGNER = "signer.example/workload"
+
+
+def run(control_plane: ControlPlane, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Create a pod for the real node; it does not wait for signals, so it ends at once."""
+    spec = {"nodeName": "real-1", "terminationGracePeriodSeconds": 0, "restartPolicy": "Never"}
+    body["spec"] |= spec
+    return control_plane.api.post(f"/api/v1/namespaces/{namespace}/pods", body)
+
+
+def container(body: dict[str, Any], image: str, *arguments: str) -> dict[str, Any]:
+    """Let the pod's container run an image of the node."""
+    ours = {"image": image, "imagePullPolicy": "Never", "args": list(arguments)}
+    body["spec"]["containers"][0] |= ours
+    return body
+
+
+def phase(control_plane: ControlPlane, namespace: str, name: str) -> str:
+    return control_plane.api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")["status"]["phase"]
+
+
+def output(control_plane: ControlPlane, node: RealNode, namespace: str, name: str) -> str:
+    """What a pod has written when it has ended well."""
+    ended = until(
+        lambda: {phase(control_plane, namespace, name)} & {"Succeeded", "Failed"}, timeout=40
+    )
+    log = node.log_of(namespace, name, "main")
+    assert ended == {"Succeeded"}, log
+    return log
+
+
+class TestPods:
+    def test_volume_is_in_memory(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, busybox: str
+    ) -> None:
+        """A container reads a secret's files, which are on no disk; so does this test."""
+        api, base = control_plane.api, f"/api/v1/namespaces/{namespace}"
+        api.post(f"{base}/secrets", {"metadata": {"name": "s"}, "stringData": {"a": "text"}})
+        body = pod("reader", volumes=[{"name": "files", "secret": {"secretName": "s"}}])
+        script = "grep /volumes/files /proc/mounts; cat /volumes/files/a; echo; sleep 600"
+        created = run(control_plane, namespace, container(body, busybox, script))
+        until(lambda: "text" in node.log_of(namespace, "reader", "main"), timeout=40)
+        assert node.log_of(namespace, "reader", "main").startswith("tmpfs /volumes/files tmpfs ro")
+        file = node.volume_of(created["metadata"]["uid"], "files", kind="secret") / "a"
+        assert file.read_text() == "text"
+
+    def test_python_with_this_project(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, python: str
+    ) -> None:
+        """The project runs in an image made here, without rights and without a registry."""
+        code = "import os, kubetls_sdk.server.uvicorn; print(os.getuid(), kubetls_sdk.__version__)"
+        run(control_plane, namespace, container(pod("python"), python, "-c", code))
+        printed = output(control_plane, node, namespace, "python")
+        assert printed == f"65532 {kubetls_sdk.__version__}"
+
+    def test_api_server_is_where_pods_expect_it(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, python: str
+    ) -> None:
+        """A pod reaches the API server, and trusts it, with nothing but its own account."""
+        code = """
+import os, ssl, urllib.request
+account = "/var/run/secrets/kubernetes.io/serviceaccount"
+context = ssl.create_default_context(cafile=f"{account}/ca.crt")
+url = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}/version"
+request = urllib.request.Request(url)
+request.add_header("Authorization", f"Bearer {open(f'{account}/token').read()}")
+print(urllib.request.urlopen(request, context=context, timeout=20).status)
+"""
+        run(control_plane, namespace, container(pod("client"), python, "-c", code))
+        assert output(control_plane, node, namespace, "client") == "200"
+
+    def test_pods_reach_each_other(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, busybox: str
+    ) -> None:
+        """A pod connects to another one's address."""
+        server = container(pod("server"), busybox, "echo hello | nc -l -p 8000; sleep 600")
+        run(control_plane, namespace, server)
+        path = f"/api/v1/namespaces/{namespace}/pods/server"
+        address = until(lambda: control_plane.api.get(path)["status"].get("podIP"), timeout=40)
+        script = f"until nc {address} 8000 </dev/null; do sleep 0.1; done"
+        run(control_plane, namespace, container(pod("client"), busybox, script))
+        assert output(control_plane, node, namespace, "client") == "hello"
+
+    def test_command_in_a_container(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, busybox: str
+    ) -> None:
+        """A test can run a command inside of a running container."""
+        run(control_plane, namespace, container(pod("idle"), busybox, "sleep 600"))
+        until(lambda: phase(control_plane, namespace, "idle") == "Running", timeout=40)
+        path = f"/api/v1/namespaces/{namespace}/pods/idle"
+        status = control_plane.api.get(path)["status"]["containerStatuses"][0]
+        printed = node.run_in(status["containerID"], ["/bin/cat", "/proc/1/cmdline"])
+        assert printed.split("\0") == ["sleep", "600", ""]
+
+    def test_pod_certificate_is_requested(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, busybox: str
+    ) -> None:
+        """The real kubelet asks for the certificate of a pod, whose container waits for it."""
+        body = pod("web", volumes=[certificate_volume(SIGNER)])
+        created = run(control_plane, namespace, container(body, busybox, "true"))
+        path = f"/apis/certificates.k8s.io/v1/namespaces/{namespace}/podcertificaterequests"
+        spec = until(lambda: control_plane.api.get(path)["items"], timeout=30)[0]["spec"]
+        assert (spec["nodeName"], spec["podUID"]) == (node.name, created["metadata"]["uid"])
+        assert phase(control_plane, namespace, "web") == "Pending"
+
+
+class TestEnd:
+    def test_nothing_stays(self, control_plane: ControlPlane, busybox: str, namespace: str) -> None:
+        """After a node has ended there is no process, mount, interface or control group of it."""
+        before = state()
+        with RealNode(control_plane, "real-2") as node:
+            image = control_plane.folder / "nodes" / "real-2" / "pause.tar"
+            node.import_image(image)
+            body = container(pod("idle"), "kubetls.example/pause:1")
+            body["spec"]["nodeName"] = node.name
+            control_plane.api.post(f"/api/v1/namespaces/{namespace}/pods", body)
+            until(lambda: phase(control_plane, namespace, "idle") == "Running", timeout=40)
+            during = state()
+            assert during["processes"] - before["processes"]
+            assert during["groups"] - before["groups"]
+        until(lambda: not state()["processes"] - before["processes"])
+        after = state()
+        assert {what: after[what] - before[what] for what in before} == {
+            key: set() for key in before
+        }
+
+
+def state() -> dict[str, set[str]]:
+    """What a node could leave on this machine."""
+    names = ("containerd", "containerd-shim", "kubelet", "unshare")
+    return {
+        "processes": {p for p in os.listdir("/proc") if p.isdigit() and name_of(p) in names},
+        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
+        "interfaces": {each.name for each in Path("/sys/class/net").iterdir()},
+        "groups": {str(each) for each in Path("/sys/fs/cgroup").rglob("k8s.io/*") if each.is_dir()},
+        "routing": {Path("/proc/sys/net/ipv4/ip_forward").read_text()},
+    }
+
+
+def name_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
