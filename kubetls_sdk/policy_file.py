@@ -196,6 +196,9 @@ class PolicyFile:
         return texts
 
     def _parse(self, texts: Mapping[str, str]) -> PolicySet:
+        for path in self.paths:
+            if not any(Path(name).is_relative_to(path) for name in texts):
+                _log.warning("no policy files in %s: nothing there allows anything", path)
         policies = PolicySet.parse(texts, trust_domain=self._trust_domain, pause=Breather())
         if self._check is not None:
             self._check(policies)

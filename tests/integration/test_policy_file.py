@@ -164,10 +164,24 @@ class TestReload:
             volume.write({"a.yaml": ALLOW.encode()})
             until(lambda: is_allowed(policies), timeout=2.0)
 
-    def test_a_directory_without_policies_denies(self, tmp_path):
-        """No file, no policy, no access."""
-        with PolicyFile(tmp_path, trust_domain=OWN) as policies:
+    def test_a_directory_without_policies_denies(self, tmp_path, caplog):
+        """No file, no policy, no access, and one warning however often it is looked at."""
+        with PolicyFile(tmp_path, trust_domain=OWN, poll_seconds=0.05) as policies:
             assert not is_allowed(policies)
+            for _ in range(3):
+                policies.reload()
+        assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+            f"no policy files in {tmp_path}: nothing there allows anything"
+        ]
+
+    def test_one_directory_of_two(self, tmp_path, path, caplog):
+        """The warning names the one that is empty."""
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        with PolicyFile(path, empty, trust_domain=OWN) as policies:
+            assert is_allowed(policies)
+        (warning,) = [r for r in caplog.records if r.levelname == "WARNING"]
+        assert str(empty) in warning.getMessage()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_a_forked_child_denies(self, path):
