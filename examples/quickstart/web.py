@@ -3,12 +3,16 @@
 
 import os
 import time
+from contextlib import suppress
 
 from kubetls_sdk.client.httpx import Client
 
 URL = os.environ.get("ORDERS_URL", "https://localhost:8443")
 
-with Client(server="spiffe://example.org/ns/shop/sa/orders", base_url=URL) as client:
+with (
+    suppress(KeyboardInterrupt),
+    Client(server="spiffe://example.org/ns/shop/sa/orders", base_url=URL) as client,
+):
     while True:
         response = client.get("/orders/42")
         orders = response.extensions["verified_peer"]

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def running(self, name: str, command: str) -> Iterator[Path]:
-        """A command that goes on; gives the file with its output."""
+        """A command that goes on until Ctrl-C; gives the file with its output."""
         output = self.directory / f"{name}.out"
         command = "exec env " + command.replace("8443", str(self.port))
         with output.open("wb") as file:
@@ -67,7 +68,7 @@ class Terminal:
         try:
             yield output
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
             process.wait(20)
 
 
@@ -96,6 +97,13 @@ class TestQuickstart:
         said = output.read_text()
         assert "200 {'order': '42', 'caller': 'spiffe://example.org/ns/shop/sa/web'}" in said
         assert "from spiffe://example.org/ns/shop/sa/orders, " in said
+
+    def test_ctrl_c(self, terminal, orders):
+        """Ctrl-C ends the client without a traceback."""
+        with terminal.running("web", CALL) as output:
+            until(lambda: "200" in output.read_text(), timeout=20)
+        assert "Traceback" not in output.read_text()
+        assert "Error" not in output.read_text()
 
     def test_a_rotation_changes_the_certificate_and_fails_no_call(self, terminal, orders):
         """After `kubetls dev rotate` the same client sees a new certificate, and only 200s."""
