@@ -57,6 +57,10 @@ def _option(
 @_option("--live-path", ("/livez",), multiple=True, help="Alive; repeatable.")
 @_option("--metrics-path", metavar="PATH", help="Metrics for Prometheus, on the health port.")
 @_option("--audit-log", metavar="PATH", help="Append a line for each decision; - is stdout.")
+@_option(
+    "--audit-sample", 1.0, type=click.FloatRange(0, 1),
+    help="Share of allowed requests in it; what is refused is always there.",
+)  # fmt: skip
 @_option("--health-tls", False, is_flag=True, help="Probes over TLS with our certificate.")
 @_option("--edge-port", type=_PORT, help="A public port, with an ordinary certificate.")
 @_option("--edge-host", "0.0.0.0", help="Its address.")  # noqa: S104 - it is public

@@ -56,12 +56,14 @@ class Config(uvicorn.Config):
         edge: A second, public listener.
         anonymous_paths: See `KubeTLSMiddleware`.
         audit_log: A file to append the audit log to; `-` for standard output.
+        audit_sample: The share of allowed requests in it, from 0 to 1; what is refused is always
+            there.
         users: End users to authenticate: `kubetls_sdk.users.UserSettings`, or the path of a users
             file, which several processes need.
         options: Of `uvicorn.Config`, without those about TLS and `http`.
 
     Raises:
-        ConfigurationError: No policy, or an option about TLS.
+        ConfigurationError: No policy, an option about TLS, or a share that is none.
     """
 
     def __init__(
@@ -74,12 +76,17 @@ class Config(uvicorn.Config):
         edge: Edge | None = None,
         anonymous_paths: Sequence[str] = (),
         audit_log: str | None = None,
+        audit_sample: float = 1.0,
         users: UserSettings | str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         for name in options:
             if name.startswith("ssl_") or name in ("http", "http2", "interface"):
                 raise ConfigurationError(f"expected no option {name!r}: MutualTls decides it")
+        if not 0.0 <= audit_sample <= 1.0 or (audit_sample < 1.0 and audit_log is None):
+            raise ConfigurationError(
+                f"expected audit_sample from 0 to 1, with an audit log, got {audit_sample!r}"
+            )
         options.setdefault("proxy_headers", False)
         options.setdefault("log_config", log_config())
         super().__init__(app, http=cast("Any", tls), **options)
@@ -89,6 +96,7 @@ class Config(uvicorn.Config):
         self.edge = edge
         self.anonymous_paths = tuple(anonymous_paths)
         self.audit_log = audit_log
+        self.audit_sample = audit_sample
         self.users = UserChoice(users)
         self.service: Service | None = None
 
@@ -144,7 +152,7 @@ class Config(uvicorn.Config):
     def _prepare(self) -> None:
         super().load()
         if self.audit_log is not None:
-            audit.enable(audit_handler(self.audit_log))
+            audit.enable(audit_handler(self.audit_log), sample_allowed=self.audit_sample)
         source = self.tls.open().source
         users = self.users.open(source)
         policy = self.policy.open(source.snapshot.trust_domain, check=self.users.check)
@@ -221,9 +229,9 @@ def run(
         policy: An authorizer, or the paths of policy files; `AnyVerified()` leaves the decision
             to the application.
         tls: How to speak TLS; by default with the mounted volume.
-        options: `probes`, `edge`, `anonymous_paths`, `audit_log` and `users` of `Config`, and
-            uvicorn's own, such as `host`, `port`, `uds`, `workers`, `reload`, `loop`, `ws` and
-            `root_path`.
+        options: `probes`, `edge`, `anonymous_paths`, `audit_log`, `audit_sample` and `users` of
+            `Config`, and uvicorn's own, such as `host`, `port`, `uds`, `workers`, `reload`,
+            `loop`, `ws` and `root_path`.
 
     Raises:
         ConfigurationError: A setting is missing or contradictory.

@@ -148,6 +148,15 @@ class TestServe:
         assert '"decision":"allow"' in audit
         assert '"decision":"deny"' in audit
 
+    def test_audit_sample(self, world, directory):
+        """With a share of zero only what is refused is in the audit log."""
+        sample = ["--audit-log", "audit.log", "--audit-sample", "0"]
+        with serving(directory, *sample) as command, connected(world, command.port()) as connection:
+            assert exchange(connection)[0] == 200
+            assert exchange(connection, GET.replace(b"GET", b"POST"))[0] == 403
+        (line,) = (directory / "audit.log").read_text().splitlines()
+        assert '"decision":"deny"' in line
+
     @staticmethod
     def _certificate(world, port):
         with connected(world, port) as connection:
@@ -253,6 +262,8 @@ BAD = [
     pytest.param(["--metrics-path", "/metrics"], "--health-port", id="metrics-nowhere"),
     pytest.param(["--health-port", "0", "--health-path", "x"], "start with '/'", id="bad-path"),
     pytest.param(["--audit-log", "nowhere/audit"], "nowhere/audit", id="bad-audit-log"),
+    pytest.param(["--audit-sample", "0.5"], "with an audit log", id="sample-of-nothing"),
+    pytest.param(["--audit-sample", "2"], "0<=x<=1", id="no-share"),
     pytest.param(["--port", "65536"], "65536 is not in the range", id="no-port"),
     pytest.param(["--uds", "nowhere/socket"], "nowhere/socket", id="bad-unix-socket"),
     pytest.param(["--uds", "nowhere/socket", "--workers", "2"], "nowhere/socket", id="workers-uds"),
