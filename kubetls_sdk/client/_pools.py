@@ -12,6 +12,8 @@ Rules:
        for its connection: it may have been promised an idle one.
     5. A request that still waits for a connection when a server's root is removed does not get one
        to that server.
+    6. There are at most `MAX_POOLS`, whatever hosts are called: the one whose last use is longest
+       ago retires for a new one, by the same rules.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from kubetls_sdk.spiffe_id import TrustDomain
     from kubetls_sdk.verification import VerifiedPeer
 
-__all__ = ("Pool", "Pools")
+__all__ = ("MAX_POOLS", "Pool", "Pools")
+
+MAX_POOLS = 200
 
 
 class Pool:
@@ -44,6 +48,7 @@ class Pool:
         starting: Requests that have no response yet.
         streaming: Responses that are still being read.
         answered: Origins that have answered a request.
+        last_use: Of all requests of the client, the number of the last one that started here.
     """
 
     __slots__ = (
@@ -51,6 +56,7 @@ class Pool:
         "_ends_at",
         "_last_peer",
         "answered",
+        "last_use",
         "loop",
         "snapshot",
         "starting",
@@ -64,6 +70,7 @@ class Pool:
         self.loop = loop
         self.starting = 0
         self.streaming = 0
+        self.last_use = 0
         self.answered: set[object] = set()
         self._anchors: set[tuple[TrustDomain, bytes]] = set()
         self._last_peer: VerifiedPeer | None = None
@@ -114,6 +121,7 @@ class Pools:
         self._contexts: dict[ExpectedPeer, ReloadingContext] = {}
         self._pools: dict[ExpectedPeer, Pool] = {}
         self._retired: set[Pool] = set()
+        self._started = 0
 
     @property
     def has_retired(self) -> bool:
@@ -132,6 +140,7 @@ class Pools:
             if pool is None or not pool.is_usable(snapshot, loop):
                 pool = self._replace(expected, snapshot, loop)
             pool.starting += 1
+            self._started = pool.last_use = self._started + 1
         return pool
 
     def answer(self, pool: Pool, peer: VerifiedPeer | None, *, is_open: bool = True) -> None:
@@ -181,6 +190,8 @@ class Pools:
     def _replace(self, expected: ExpectedPeer, snapshot: Snapshot, loop: object) -> Pool:
         if expected in self._pools:
             self._retire([expected])
+        elif len(self._pools) >= MAX_POOLS:
+            self._retire([min(self._pools, key=lambda key: self._pools[key].last_use)])
         context = self._contexts.get(expected)
         if context is None:
             context = self._contexts[expected] = client_context(

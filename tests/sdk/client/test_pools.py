@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk import SourceClosedError
 from kubetls_sdk.bundle import TrustBundleSet
+from kubetls_sdk.client import _pools
 from kubetls_sdk.client._pools import Pools
 from kubetls_sdk.expectation import ServiceName
 from kubetls_sdk.testing import DevelopmentCA
@@ -206,6 +207,57 @@ class TestTakeIdle:
         pool = pools.start(A)
         pools.retire_all()
         assert pools.take_idle() == ([], [pool])
+
+
+class TestBound:
+    """A client that calls ever new hosts in one generation."""
+
+    @pytest.fixture(autouse=True)
+    def _bound(self, monkeypatch):
+        monkeypatch.setattr(_pools, "MAX_POOLS", 3)
+
+    def test_longest_unused(self, pools):
+        """For a new host the pool retires that was not used for the longest time."""
+        kept = pools.start(A)
+        pools.fail(kept)
+        for number in range(20):
+            pools.fail(pools.start(ServiceName(f"host-{number}")))
+            assert pools.start(A) is kept
+            pools.fail(kept)
+            _, ended = pools.take_idle()
+            expected = [f"host-{number - 2}"] if number >= 2 else []
+            assert [pool.transport.context.expect.dns_name for pool in ended] == expected
+
+    def test_contexts(self, pools, source):
+        """Neither pools nor contexts nor subscriptions pile up."""
+        for number in range(20):
+            pools.fail(pools.start(ServiceName(f"host-{number}")))
+            pools.take_idle()
+        assert _subscriptions(source) <= 4
+
+    def test_requests_under_way(self, pools, source):
+        """They finish where they started; only idle connections close before."""
+        starting, streaming = pools.start(A), pools.start(B)
+        pools.answer(streaming, peer(hours=1))
+        for number in range(5):
+            pools.fail(pools.start(ServiceName(f"host-{number}")))
+        idle, ended = pools.take_idle()
+        assert idle == [streaming]
+        assert len(ended) == 2
+        assert starting not in ended
+        assert starting.transport.keeps
+        assert streaming.transport.keeps
+        pools.fail(starting)
+        pools.finish(streaming)
+        assert set(pools.take_idle()[1]) == {starting, streaming}
+
+    def test_rotation(self, pools, source):
+        """A known host's new generation takes no pool from others."""
+        first = [pools.start(expected) for expected in (A, B, ServiceName("c"))]
+        rotate(source)
+        pools.start(A)
+        assert pools.start(B) is not first[1]
+        assert len(pools._pools) == 3
 
 
 class TestContexts:
