@@ -180,5 +180,5 @@ def _fields(details: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    clean = "".join(character if character.isprintable() else " " for character in text)
-    return clean if len(clean) <= _MAX_MESSAGE else clean[:_MAX_MESSAGE] + "…"
+    shown = text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "…"
+    return "".join(character if character.isprintable() else " " for character in shown)

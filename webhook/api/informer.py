@@ -10,9 +10,9 @@ Rules:
     2. Subscribers hear of a change only when what `parse` returned has changed, in the order of
        the API server's changes, and never twice of the same.
     3. A broken watch goes on from the last version seen; when that is too old, all is listed anew
-       and the difference is told. Nothing that ended in between stays. So it is when a watch was
-       silent for longer than bookmarks take: the API server waits in silence for a version that
-       is newer than its own, such as one of before a restored backup.
+       and the difference is told. Nothing that ended in between stays. So it is after ten minutes
+       without any event: the API server waits in silence for a version that is newer than its
+       own, such as one of before a restored backup.
     4. An object that cannot be parsed counts as absent and is logged: it stops nothing.
     5. Before the first list is complete, `get` and `values` know nothing: wait for `synced`.
 """
@@ -48,7 +48,7 @@ Outcome = Literal["list", "watch", "gone", "failure", "unparsable", "subscriber"
 
 _PAGE_SIZE = 250
 _SHORTEST_WATCH = 1.0
-_LONGEST_SILENCE = 90.0
+_LONGEST_SILENCE = 600.0
 _GIVE_UP_VERSION = 6
 _UNPARSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, WebhookError)
 
@@ -103,6 +103,7 @@ class Informer(Generic[T]):
         self._is_synced = asyncio.Event()
         self._version: str | None = None
         self._apart_since: float | None = clock()
+        self._heard_at = clock()
         self._task: asyncio.Task[None] | None = None
         self.counts: dict[Outcome, int] = {}
 
@@ -212,13 +213,13 @@ class Informer(Generic[T]):
         for key in self._objects.keys() - seen:
             self._set(key, None)
         self._version = version
+        self._heard_at = self._clock()
         self._count("list")
         self._is_synced.set()
 
     async def _watch(self, version: str) -> None:
         """Follow one watch to its end."""
         opened: float | None = None
-        is_silent = True
         events = self._api.watch(self._resource, resource_version=version, **self._selection)
         try:
             async with aclosing(events):
@@ -227,17 +228,23 @@ class Informer(Generic[T]):
                         opened, self._apart_since = self._clock(), None
                         self._count("watch")
                         continue
-                    is_silent = False
                     self._follow(event)
         finally:
             if opened is not None:
-                self._apart_since = self._clock()
-                if is_silent and self._apart_since - opened > _LONGEST_SILENCE:
-                    self._version = None
+                self._part(opened)
         if opened is None or self._clock() - opened < _SHORTEST_WATCH:
             await self._pause(None)
 
+    def _part(self, opened: float) -> None:
+        """Draw the conclusions of a watch that has ended."""
+        self._apart_since = self._clock()
+        if self._apart_since - opened >= _SHORTEST_WATCH:
+            self._backoff.reset()
+        if self._apart_since - self._heard_at > _LONGEST_SILENCE:
+            self._version = None
+
     def _follow(self, event: WatchEvent) -> None:
+        self._heard_at = self._clock()
         if event.type == "DELETED":
             self._set(_key(event.object), None)
         elif event.type != BOOKMARK:

@@ -2,9 +2,10 @@
 """One watch: the stream of changes that the API server sends on one connection.
 
 Rules:
-    1. The API server is asked to end the watch after some minutes (spread, so that replicas do
-       not come back together), and a connection on which nothing came for longer than its
-       bookmarks take is given up: a half-closed connection is never waited on for ever.
+    1. The API server is asked to end the watch after a minute or so (spread, so that replicas do
+       not come back together). One that outlasts this in silence is given up: a half-closed
+       connection is never waited on for ever. Bookmarks are no proof of life: the API server
+       sends none for a kind that has not changed since its own start.
     2. A half line is kept until its end comes; a stream that breaks off in one is an error.
     3. An ERROR event is raised as the `ApiError` that it carries; 410 as `GoneError`.
 
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 __all__ = ("BOOKMARK", "WatchEvent", "watch")
 
 BOOKMARK: Final = "BOOKMARK"
-IDLE_SECONDS: Final = 100.0
-"""Bookmarks come each minute, plus a quarter at most; and one is late under load."""
-_SHORTEST, _LONGEST = 240, 480
+_SHORTEST: Final = 60
+_LONGEST: Final = 90
+_GRACE_SECONDS: Final = 15.0
 _OPEN_SECONDS: Final = 15.0
 _MAX_LINE: Final = 16 * 1024 * 1024
 _CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED", BOOKMARK})
@@ -62,21 +63,23 @@ async def watch(
     request: Request,
     resource_version: str,
     *,
-    idle_seconds: float = IDLE_SECONDS,
+    idle_seconds: float | None = None,
 ) -> AsyncGenerator[WatchEvent, None]:
     """Open a watch and yield its events, a bookmark of the given version first.
 
     Raises:
         ApiError: The API server ended it with an error, or the connection failed.
     """
+    lasts = random.randint(_SHORTEST, _LONGEST)  # noqa: S311 - no secret
     query = {
         **(request.query or {}),
         "watch": "1",
         "resourceVersion": resource_version,
         "allowWatchBookmarks": "true",
-        "timeoutSeconds": str(random.randint(_SHORTEST, _LONGEST)),  # noqa: S311 - no secret
+        "timeoutSeconds": str(lasts),
     }
-    limits = aiohttp.ClientTimeout(total=None, sock_read=idle_seconds)
+    silence = idle_seconds or lasts + _GRACE_SECONDS
+    limits = aiohttp.ClientTimeout(total=None, sock_read=silence)
     request = request._replace(query=query)
     async with transport.stream(request, limits, open_seconds=_OPEN_SECONDS) as response:
         yield WatchEvent(BOOKMARK, {"metadata": {"resourceVersion": resource_version}})

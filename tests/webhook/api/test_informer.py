@@ -243,14 +243,18 @@ class TestTrouble:
         double.disconnect()
         await counted(pods, "list", 2)
 
-    async def test_a_silent_watch_is_not_trusted(self, double):
+    async def test_a_long_silence_is_not_trusted(self, double):
         """After a restored backup the API server waits in silence for its old future."""
         now = [0.0]
         async with Informer(
             double, PODS, name_and_labels, clock=lambda: now[0], backoff=at_once()
         ) as pods:
             await counted(pods, "watch")
-            now[0] = 100.0
+            now[0] = 599.0
+            double.disconnect()
+            await counted(pods, "watch", 2)
+            assert pods.counts["list"] == 1
+            now[0] = 601.0
             double.disconnect()
             await counted(pods, "list", 2)
 
@@ -261,8 +265,8 @@ class TestTrouble:
             double, PODS, name_and_labels, clock=lambda: now[0], backoff=at_once()
         ) as pods:
             await counted(pods, "watch")
+            now[0] = 601.0
             double.bookmark()
-            now[0] = 100.0
             double.disconnect()
             await counted(pods, "watch", 2)
             assert pods.counts["list"] == 1
@@ -273,6 +277,21 @@ class TestTrouble:
         async with Informer(double, PODS, name_and_labels, backoff=at_once()) as informer:
             await informer.synced()
         assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+    async def test_a_watch_that_lasted_ends_the_back_off(self, double, caplog):
+        """The next outage is answered as quickly as the first, and logged again."""
+        now = [0.0]
+        async with Informer(
+            double, PODS, name_and_labels, clock=lambda: now[0], backoff=at_once()
+        ) as pods:
+            for outage in (1, 2):
+                await counted(pods, "watch", outage)
+                now[0] += 10
+                double.fail("watch", ApiError("down"), times=3)
+                double.disconnect()
+                await counted(pods, "failure", 3 * outage)
+            await counted(pods, "watch", 3)
+        assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2
 
 
 class TestStaleness:

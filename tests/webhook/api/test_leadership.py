@@ -78,10 +78,10 @@ class TestElection:
 
         async def scenario():
             double = ApiDouble()
-            candidates = [candidate(double, f"c{number}") for number in range(10)]
+            candidates = [candidate(double, f"c{number}") for number in range(5)]
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_stand(each, 120)) for each in candidates]
-                for _ in range(100):
+                tasks = [group.create_task(_stand(each, 60)) for each in candidates]
+                for _ in range(50):
                     await asyncio.sleep(1)
                     assert sum(each.is_leader for each in candidates) <= 1
                 assert sum(each.is_leader for each in candidates) == 1
@@ -409,9 +409,9 @@ class TestSettings:
 
 
 class TestChaos:
-    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("seed", range(3))
     def test_two_never_work_at_once(self, seed):
-        """Three candidates whose cables are cut, hang and heal at random, for an hour."""
+        """Three candidates whose cables are cut, hang and heal at random, for half an hour."""
 
         async def scenario():
             chance = random.Random(seed)  # noqa: S311 - no secret
@@ -421,7 +421,7 @@ class TestChaos:
                 asyncio.create_task(candidate(cable, str(number)).run(journal.work(str(number))))
                 for number, cable in enumerate(cables)
             ]
-            for _ in range(240):
+            for _ in range(120):
                 await asyncio.sleep(chance.uniform(0, 30))
                 cable = chance.choice(cables)
                 cable.is_cut, cable.hangs = chance.random() < 0.4, chance.random() < 0.2

@@ -48,7 +48,7 @@ class TestEvents:
             query["resourceVersion"],
             query["allowWatchBookmarks"],
         ) == ("1", "4", "true")
-        assert 240 <= int(query["timeoutSeconds"]) <= 480
+        assert 60 <= int(query["timeoutSeconds"]) <= 90
 
     async def test_an_event_in_pieces_is_one_event(self, api, server):
         """Packets end anywhere, also within a character of two bytes."""
