@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 
 import pytest
 
@@ -369,33 +367,3 @@ class TestOnTheWire:
             each.query["resourceVersion"] for each in server.requests if each.query.get("watch")
         ]
         assert watched == ["4", "5", "5", "9", "9", "20"]
-
-
-MEASURE = """
-import asyncio, json, resource, sys
-sys.path.insert(0, ".")
-from tests.webhook.api.pod_factory import serve_pods
-from webhook.api import Informer, Pod
-from webhook.api.resources import PODS
-
-async def main():
-    async with serve_pods(int(sys.argv[1])) as api:
-        async with Informer(api, PODS, Pod.parse) as pods:
-            await pods.synced()
-            print(len(pods), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.slow
-class TestMemory:
-    def test_ten_thousand_pods_take_less_than_150_megabytes(self):
-        """The peak of the whole process, the list of full objects included."""
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, "10000"], capture_output=True, text=True, timeout=55
-        )
-        assert done.returncode == 0, done.stderr
-        count, megabytes = map(int, done.stdout.split())
-        assert count == 10_000
-        assert megabytes < 150

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.webhook.api.fake_time import clock, run
-from tests.webhook.api.test_leadership import Cable
+from tests.webhook.api.replicas import Cable
 from tests.webhook.api_double import ApiDouble
 from webhook.api import ApiError, ForbiddenError, Membership
 from webhook.api.lease import micro_time
