@@ -227,3 +227,16 @@ class TestCollection:
         config = SimpleNamespace(args=[argument], invocation_params=SimpleNamespace(dir=ROOT))
         path = ROOT / "tests" / "cluster" / "test_harness.py"
         assert conftest.pytest_ignore_collect(path, config) is is_left_out
+
+    @pytest.mark.parametrize(
+        ("outcome", "expected"),
+        [("skipped", "failed"), ("passed", "passed"), ("failed", "failed")],
+    )
+    def test_none_is_skipped(self, outcome: str, expected: str) -> None:
+        """A cluster test that skips itself has failed."""
+        report = SimpleNamespace(outcome=outcome, skipped=outcome == "skipped", longrepr="why")
+        hook = conftest.pytest_runtest_makereport(None, None)
+        next(hook)
+        with pytest.raises(StopIteration) as ended:
+            hook.send(report)
+        assert ended.value.value.outcome == expected
