@@ -25,6 +25,7 @@ BENCHMARKS = (
     "rotation",
     "footprint",
     "authz",
+    "issuance",
     "users",
 )
 REPORT = Path("build/bench.json")
