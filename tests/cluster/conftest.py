@@ -80,8 +80,8 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     name = f"test-{os.getpid()}-{next(_numbers)}"
     path = f"/api/v1/namespaces/{name}"
     control_plane.api.post("/api/v1/namespaces", {"metadata": {"name": name}})
-    until(lambda: control_plane.api.exists(f"{path}/serviceaccounts/default"))
-    until(lambda: control_plane.api.exists(f"{path}/configmaps/kube-root-ca.crt"))
+    until(lambda: control_plane.api.exists(f"{path}/serviceaccounts/default"), timeout=30)
+    until(lambda: control_plane.api.exists(f"{path}/configmaps/kube-root-ca.crt"), timeout=30)
     yield name
     control_plane.api.delete(path)
 
