@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import signal
 from dataclasses import dataclass
@@ -199,6 +200,8 @@ async def run(settings: InjectorSettings) -> None:
     Raises:
         ConfigurationError: A port is in use.
     """
+    gc.collect()
+    gc.freeze()  # modules stay: to look at them in each full collection would stall reviews
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
     for each in signals:
