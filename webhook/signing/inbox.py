@@ -70,7 +70,9 @@ class Inbox:
         self._arrivals: dict[Key, float] = {}
         self.resource = resource
         self.is_for_external = is_for_external
-        self.requests = RequestWatch(api, resource, parse, self._changed)
+        self.requests: RequestWatch[PendingRequest] = RequestWatch(
+            api, resource, parse, self._changed
+        )
         self.worklist: Worklist[Key] = Worklist(
             self._attempt,
             limit=limit,

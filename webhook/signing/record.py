@@ -126,9 +126,11 @@ class Record:
         error: IssuanceError,
         *,
         now: datetime,
+        decision: Literal["denied", "failed"] = "denied",
     ) -> None:
         """A request was refused for ever."""
-        metrics.DENIED.labels(kind=self.kind, reason=error.reason).inc()
+        counter = metrics.DENIED if decision == "denied" else metrics.FAILED
+        counter.labels(kind=self.kind, reason=error.reason).inc()
         metrics.REQUEST_SECONDS.labels(kind=self.kind).observe(origin.age())
         self._audit.refused(
             request,
@@ -137,6 +139,7 @@ class Record:
             requester=origin.requester,
             kind=_KINDS[self.kind],
             name=origin.name,
+            decision=decision,
         )
         if origin.pod is not None:
             note = f"the signer refused a certificate for ever ({error.reason}): {error}"

@@ -14,7 +14,7 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from webhook.api import Informer
 from webhook.api.resources import (
@@ -33,6 +33,7 @@ __all__ = ("Key", "PendingRequest", "RequestWatch", "pod_certificate_resource")
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped requests) and name."""
 
@@ -97,28 +98,28 @@ class PendingRequest:
         return cls._of(request, "", None, is_settled)
 
 
-class RequestWatch:
+class RequestWatch(Generic[T]):
     """All requests of one kind to our signers, as they are now."""
 
     def __init__(
         self,
         api: Api,
         resource: Resource,
-        parse: Callable[[Mapping[str, Any]], PendingRequest],
-        changed: Callable[[PendingRequest | None, PendingRequest | None], None],
+        parse: Callable[[Mapping[str, Any]], T | None],
+        changed: Callable[[T | None, T | None], None],
     ) -> None:
         """Prepare the watch.
 
         Args:
             api: Where from.
             resource: The kind.
-            parse: What is kept of an object.
+            parse: What is kept of an object; None: nothing.
             changed: Called with before and after at each change.
         """
         self._api = api
         self._parse = parse
         self._changed = changed
-        self._informers: dict[str, tuple[Informer[PendingRequest], AsyncExitStack]] = {}
+        self._informers: dict[str, tuple[Informer[T], AsyncExitStack]] = {}
         self.resource = resource
 
     async def __aenter__(self) -> Self:
@@ -161,12 +162,12 @@ class RequestWatch:
         """Whether one of the watches has been broken for this long."""
         return any(informer.is_stale(seconds) for informer, _ in self._informers.values())
 
-    def get(self, key: Key) -> PendingRequest | None:
+    def get(self, key: Key) -> T | None:
         """The request, if it is there."""
         found = (informer.get(*key) for informer, _ in self._informers.values())
         return next((request for request in found if request is not None), None)
 
-    def __iter__(self) -> Iterator[PendingRequest]:
+    def __iter__(self) -> Iterator[T]:
         for informer, _ in self._informers.values():
             yield from informer.values()
 

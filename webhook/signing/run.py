@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kubetls_sdk.server.probes import Probes
-from webhook.api import Api, ApiError, EventRecorder, Informer, Membership, Pod, Service
+from webhook.api import Api, ApiError, EventRecorder, Informer, Leadership, Membership, Pod, Service
 from webhook.api.resources import NODES, PODS, SERVICES
 from webhook.config import PlatformConfig
 from webhook.exceptions import WebhookError
@@ -35,6 +36,7 @@ from webhook.signing.record import Record
 from webhook.signing.requests import pod_certificate_resource
 from webhook.signing.signer import Signer
 from webhook.signing.signing_requests import SigningRequests
+from webhook.trust.leader import lead
 from webhook.trust.pool_source import PoolSource
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class SignerSettings:
         status_port: Of probes and metrics.
         limit: Answers under way at once, of each kind.
         drain_seconds: How long an end waits for what is under way.
+        leads: Whether it stands for election as the leader (`webhook.trust.leader`).
+        keeps_serving: Whether the leader keeps the webhook's serving certificate.
     """
 
     config: Path
@@ -79,6 +83,8 @@ class SignerSettings:
     status_port: int = 8080
     limit: int = 32
     drain_seconds: float = 10.0
+    leads: bool = True
+    keeps_serving: bool = True
 
     @property
     def secret_issuer_user(self) -> str:
@@ -93,20 +99,13 @@ class SignerReplica:
 
     Args:
         settings: What it is started with.
-        lead: What the elected leader does beside; None: nothing.
 
     Attributes:
         is_ready: Whether it answers requests.
     """
 
-    def __init__(
-        self,
-        settings: SignerSettings,
-        *,
-        lead: Callable[[Api, Configuration], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, settings: SignerSettings) -> None:
         self._settings = settings
-        self._lead = lead
         self._has_started = False
         self._inboxes: tuple[Inbox, ...] = ()
         self._watched: tuple[Informer[Any], ...] = ()
@@ -191,7 +190,7 @@ class SignerReplica:
                     _keep_following(file, configuration, pools, inboxes),
                     _every(_TELL_SECONDS, missing.tell),
                     _end_when_discovery_changes(api, resource),
-                    *([self._lead(api, configuration)] if self._lead is not None else []),
+                    *([self._lead(api, configuration)] if settings.leads else []),
                 )
             finally:
                 self._has_started = False
@@ -205,6 +204,21 @@ class SignerReplica:
                 tasks.create_task(_awaited(part))
             self._has_started = True
             _log.info("%s answers requests", self._settings.identity)
+
+    async def _lead(self, api: Api, configuration: Configuration) -> None:
+        settings = self._settings
+        # A pod's container may be restarted while the Lease of the one before still runs.
+        identity = f"{settings.identity}_{secrets.token_hex(4)}"
+        leadership = Leadership(api, settings.namespace, "kubetls-leader", identity)
+        await leadership.run(
+            partial(
+                lead,
+                api,
+                configuration,
+                namespace=settings.namespace,
+                keeps_serving=settings.keeps_serving,
+            )
+        )
 
     def _make_inboxes(
         self,
@@ -237,16 +251,8 @@ class SignerReplica:
         return certificates.inbox, requests.inbox
 
 
-async def run(
-    settings: SignerSettings,
-    *,
-    lead: Callable[[Api, Configuration], Awaitable[None]] | None = None,
-) -> None:
+async def run(settings: SignerSettings) -> None:
     """Run a replica until SIGTERM or SIGINT.
-
-    Args:
-        settings: What it is started with.
-        lead: What the elected leader does; it stands for election itself.
 
     Raises:
         ConfigurationError: The configuration is not valid, or the port is in use.
@@ -255,7 +261,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await SignerReplica(settings, lead=lead).serve(stop)
+    await SignerReplica(settings).serve(stop)
 
 
 async def _awaited(part: Awaitable[None]) -> None:

@@ -16,7 +16,7 @@ Spec: certificates.k8s.io/v1 CertificateSigningRequest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from webhook.api.events import Reference
 from webhook.api.resources import CERTIFICATE_SIGNING_REQUESTS
@@ -167,12 +167,14 @@ class SigningRequests:
             raise Again(str(err)) from err
         body, now = pending.body or {}, self._signer.now()
         # Approved and Denied exclude each other, and neither can be taken back.
-        verdict, subresource = (
-            ("Failed", "status") if _is_approved(body) else ("Denied", "approval")
-        )
-        status = _with_condition(body, condition(verdict, err.reason, str(err), now=now))
+        is_failure = _is_approved(body)
+        verdict = condition("Failed" if is_failure else "Denied", err.reason, str(err), now=now)
+        subresource = "status" if is_failure else "approval"
+        status = _with_condition(body, verdict)
         if await self.inbox.put(body, status, subresource=subresource) is not None:
-            await self._record.refused(self._origin(pending, request), request, err, now=now)
+            origin = self._origin(pending, request)
+            decision: Literal["failed", "denied"] = "failed" if is_failure else "denied"
+            await self._record.refused(origin, request, err, now=now, decision=decision)
 
     def _origin(self, pending: PendingRequest, request: IssuanceRequest | None) -> Origin:
         pod = None
