@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from tests.webhook.api_double import ApiDouble
@@ -137,6 +138,17 @@ class World:
                 return
             self.clock.pass_(next_moment(pool, self.zone) - self.clock.now)
         raise AssertionError(f"still {self.pool()!r}")
+
+
+async def until(predicate):
+    """Let other tasks run until something is true.
+
+    Raises:
+        TimeoutError: It stayed false for ten seconds.
+    """
+    async with asyncio.timeout(10):
+        while not predicate():  # noqa: ASYNC110 - the double has no event for everything
+            await asyncio.sleep(0.005)
 
 
 def next_moment(pool, zone):
