@@ -322,6 +322,12 @@ class TestEphemeralContainers:
             assert each["env"] == ENVIRONMENT
 
 
+def with_init(**container):
+    """A pod with an init container, and a volume that it may mount."""
+    made = {**MAIN, "name": "init", **container}
+    return {"initContainers": [made], "volumes": [{"name": "d", "emptyDir": {}}]}
+
+
 SHAPES = {
     "least": {},
     "annotations": {
@@ -356,24 +362,10 @@ WRONG = {
     "label": {"labels": {f"{PREFIX}/inject": "yes"}},
     "volume": {"volumes": [{"name": "kubetls", "emptyDir": {}}]},
     "foreign signer": {"volumes": [volume(signerName=f"{PREFIX}/pci")]},
-    "variable": {"initContainers": [{**MAIN, "name": "i", "env": [{**ENVIRONMENT[1], "value": "x"}]}]},
-    "mount": {
-        "volumes": [{"name": "d", "emptyDir": {}}],
-        "initContainers": [
-            {**MAIN, "name": "i", "volumeMounts": [{"name": "d", "mountPath": MOUNT["mountPath"]}]}
-        ],
-    },
-    "below": {
-        "volumes": [{"name": "d", "emptyDir": {}}],
-        "initContainers": [
-            {
-                **MAIN,
-                "name": "i",
-                "volumeMounts": [{"name": "d", "mountPath": f"{MOUNT['mountPath']}/x"}],
-            }
-        ],
-    },
-}  # fmt: skip
+    "variable": with_init(env=[{**ENVIRONMENT[1], "value": "x"}]),
+    "mount": with_init(volumeMounts=[{"name": "d", "mountPath": MOUNT["mountPath"]}]),
+    "below": with_init(volumeMounts=[{"name": "d", "mountPath": f"{MOUNT['mountPath']}/x"}]),
+}
 
 
 def stored(pod):
@@ -383,32 +375,33 @@ def stored(pod):
     return json.loads(re.sub("kube-api-access-[a-z0-9]{5}", "kube-api-access-x", text))
 
 
-class TestWithoutAWebhook:
-    @pytest.fixture(scope="class")
-    def pair(self, control_plane, config_text, injector, folder):
-        """Two namespaces: one has the webhook, the other has the policies."""
-        name = f"test-{uuid.uuid4().hex[:8]}"
-        api = control_plane.api
-        for each in ("w", "p"):
-            api.post("/api/v1/namespaces", {"metadata": {"name": f"{name}-{each}"}})
-            path = f"/api/v1/namespaces/{name}-{each}/serviceaccounts/default"
-            until(lambda path=path: api.exists(path))
-        webhook, policy = (Cluster(api, f"{name}-{each}") for each in ("w", "p"))
-        config = PlatformConfig.parse(config_text)
-        text = json.dumps(build_policies(config, excluded=["kube-system", webhook.namespace]))
-        manifests = json.loads(text.replace("kubetls-inject-1", f"{name}-policy"))
-        text = json.dumps(manifests).replace('startsWith(\\"test-\\")', f'startsWith(\\"{name}\\")')
-        with (
-            webhook.webhook("kubetls", injector.injector.port, folder.authority),
-            applied(api, json.loads(text)),
-        ):
-            for each in (webhook, policy):
-                until(lambda each=each: is_injected(each.create(pod(), dry_run=True)), timeout=30)
-            until(lambda: refusal(policy, pod(**WRONG["zone"])), timeout=30)
-            yield webhook, policy
+@pytest.fixture(scope="module")
+def pair(control_plane, config_text, injector, folder):
+    """Two namespaces: one has the webhook, the other has the policies."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    api = control_plane.api
+    for each in ("w", "p"):
+        api.post("/api/v1/namespaces", {"metadata": {"name": f"{name}-{each}"}})
+        path = f"/api/v1/namespaces/{name}-{each}/serviceaccounts/default"
+        until(lambda path=path: api.exists(path))
+    webhook, policy = (Cluster(api, f"{name}-{each}") for each in ("w", "p"))
+    config = PlatformConfig.parse(config_text)
+    text = json.dumps(build_policies(config, excluded=["kube-system", webhook.namespace]))
+    manifests = json.loads(text.replace("kubetls-inject-1", f"{name}-policy"))
+    text = json.dumps(manifests).replace('startsWith(\\"test-\\")', f'startsWith(\\"{name}\\")')
+    with (
+        webhook.webhook("kubetls", injector.injector.port, folder.authority),
+        applied(api, json.loads(text)),
+    ):
         for each in (webhook, policy):
-            api.delete(each.core)
+            until(lambda each=each: is_injected(each.create(pod(), dry_run=True)), timeout=30)
+        until(lambda: refusal(policy, pod(**WRONG["zone"])), timeout=30)
+        yield webhook, policy
+    for each in (webhook, policy):
+        api.delete(each.core)
 
+
+class TestWithoutAWebhook:
     @pytest.mark.parametrize("shape", SHAPES)
     def test_the_same_pod(self, pair, shape):
         """What the API server's own policies make of a pod is what our webhook makes of it."""
