@@ -119,7 +119,7 @@ class Authority:
             anchor = anchors[0]
         else:
             anchor = certificates[-1]
-            if not is_self_issued(anchor):
+            if anchor.issuer != anchor.subject:
                 raise CredentialError("expected the anchor of an authority that is no root")
         if len(certificates) > 1 and certificates[-1] == anchor:
             certificates = certificates[:-1]
@@ -175,8 +175,6 @@ def _check_path(path: Sequence[x509.Certificate]) -> None:
                 _check_step(path[number - 1], issuer)
     except PathError as err:
         raise CredentialError(f"not an authority: {err}") from err
-    except MALFORMED as err:
-        raise CredentialError("expected well-formed certificates of an authority") from err
     usage = find_extension(path[0].extensions, x509.KeyUsage)
     if usage is None or not usage.value.key_cert_sign:
         raise CredentialError("expected KeyUsage keyCertSign in the certificate that signs")
@@ -216,9 +214,11 @@ def _load_certificates(text: bytes, what: str) -> tuple[x509.Certificate, ...]:
         found = _pem.blocks(text)
         if not found or any(block.label != "CERTIFICATE" for block in found):
             raise CredentialError(f"expected PEM CERTIFICATE blocks as {what}")
-        return tuple(x509.load_der_x509_certificate(block.der) for block in found)
+        certificates = tuple(x509.load_der_x509_certificate(block.der) for block in found)
+        _ = [(each.subject, each.issuer, each.extensions) for each in certificates]  # Readable?
     except (_pem.PemSyntaxError, *MALFORMED) as err:
         raise CredentialError(f"{what} PEM: {err}") from err
+    return certificates
 
 
 def _load_key(text: bytes) -> PrivateKey:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kubetls_sdk import _pem
 from kubetls_sdk.exceptions import CredentialError
 from kubetls_sdk.testing import DevelopmentCA
 from tests.webhook.issuance.samples import NOW, authority, development_ca, subordinate
@@ -168,6 +169,21 @@ class TestFromPem:
         """What is no certificate, key or anchor is told apart."""
         with pytest.raises(CredentialError, match=message):
             Authority.from_pem(certificates, private, anchor)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            pytest.param(b"\x0c\x01r", b"\x05\x01r", id="name"),
+            pytest.param(bytes.fromhex("0603551d13"), bytes.fromhex("0603551d0f"), id="extension"),
+        ],
+    )
+    def test_unreadable_certificates(self, old, new):
+        """A certificate that can be split but not be read is refused like any other."""
+        der = certificate(KEY, extensions=[CA, SIGNS], name="r").public_bytes(Encoding.DER)
+        assert old in der
+        text = _pem.encode("CERTIFICATE", der.replace(old, new))
+        with pytest.raises(CredentialError, match="certificate PEM"):
+            Authority.from_pem(text, key_pem(KEY))
 
 
 class TestConsistency:

@@ -96,6 +96,10 @@ class TestPublicKeyOf:
         """A key that is none of Kubernetes' types has the documented reason."""
         assert refusal(public_key_of, stub(private)) == "UnsupportedKeyType"
 
+    def test_an_unknown_algorithm(self):
+        """A key of an algorithm that nobody knows has the documented reason, too."""
+        assert refusal(public_key_of, unknown_kind(stub)) == "UnsupportedKeyType"
+
     @pytest.mark.parametrize("digest", ["sha1", "sha224", "sha3-256"])
     def test_weak_digests(self, digest, tmp_path):
         """A proof with another digest than SHA-256, 384 or 512 is none."""
@@ -179,6 +183,13 @@ def spki(private):
     return private.public_key().public_bytes(Encoding.DER, Public.SubjectPublicKeyInfo)
 
 
+def unknown_kind(make):
+    """What `make` makes of an Ed25519 key, of an algorithm that nobody knows (1.3.101.99)."""
+    return make(key(KeyType.ED25519)).replace(
+        bytes.fromhex("06032b6570"), bytes.fromhex("06032b6563")
+    )
+
+
 class TestPublicKeyOfPkix:
     @pytest.mark.parametrize("kind", KeyType)
     def test_proven(self, kind):
@@ -220,6 +231,7 @@ class TestPublicKeyOfPkix:
             pytest.param(
                 spki(ec.generate_private_key(ec.SECP224R1())), "UnsupportedKeyType", id="p224"
             ),
+            pytest.param(unknown_kind(spki), "UnsupportedKeyType", id="unknown-algorithm"),
         ],
     )
     def test_unusable_keys(self, der, reason):
