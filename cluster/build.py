@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
+_PACKAGES = {"helm": "helm.sh/helm/v4/cmd/helm"}
 _TERMINAL_SECONDS, _LOG_SECONDS = 1.0, 20.0
 # What would build for another machine, or otherwise than the stamp says.
 _NOT_INHERITED = {"GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOEXPERIMENT", "GOFIPS140"}
@@ -66,13 +67,22 @@ def stamp_of(program: str) -> str:
     return digest.hexdigest()
 
 
+def module(program: str) -> Path:
+    """The Go module that pins a program: its own where it has one, else the one of Kubernetes."""
+    own = MODULE / program
+    return own if (own / "go.mod").exists() else MODULE
+
+
 def sources(program: str) -> list[Path]:
     """The committed files that a program is built from."""
-    return [MODULE / "go.mod", MODULE / "go.sum", *sorted((MODULE / program).glob("*.go"))]
+    pinned = [module(program) / name for name in ("go.mod", "go.sum")]
+    return [*pinned, *sorted((MODULE / program).glob("*.go"))]
 
 
 def package(program: str) -> str:
-    """The Go package of a program: ours when we have it, else Kubernetes'."""
+    """The Go package of a program: ours when we have it, else its makers'."""
+    if program in _PACKAGES:
+        return _PACKAGES[program]
     is_ours = (MODULE / program).is_dir()
     return f"./{program}" if is_ours else f"k8s.io/kubernetes/cmd/{program}"
 
@@ -105,7 +115,7 @@ def _build_one(go: Path, program: str) -> None:
     start = time.monotonic()
     with log.open("w+") as output:
         process = subprocess.Popen(  # noqa: S603 - the compiler that was found
-            command, cwd=MODULE, env=environment(os.environ), stdout=output, stderr=output
+            command, cwd=module(program), env=environment(os.environ), stdout=output, stderr=output
         )
         try:
             _watch(process, program, log, start)

@@ -143,6 +143,12 @@ class TestBuild:
         assert build.stamp_of("kubelet") != build.stamp_of("kube-scheduler")
         assert any(path.name == "main.go" for path in build.sources("hollow-kubelet"))
 
+    def test_program_of_a_module_of_its_own(self) -> None:
+        """Helm has a module of its own, so that its dependencies and Kubernetes' do not meet."""
+        assert build.package("helm").startswith("helm.sh/helm/")
+        assert [path.parent.name for path in build.sources("helm")] == ["helm"] * 3
+        assert {path.parent.name for path in build.sources("kubelet")} == {"programs"}
+
     def test_version_is_compiled_in(self) -> None:
         """The programs know the version that go.mod names; feature gates depend on it."""
         text = "require (\n\tk8s.io/kubernetes v1.37.2\n)"
