@@ -68,16 +68,12 @@ class AsyncCalls:
         return make(serve, None, handler.response_serializer)
 
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit, check = (
-            behavior_of(handler),
-            Door(self._gate, method).admit_soon,
-            self._gate.check,
-        )
-        deserializer = handler.request_deserializer
+        behavior, door, check = behavior_of(handler), Door(self._gate, method), self._gate.check
+        deserializer, never_waits = handler.request_deserializer, self._gate.users is None
 
         async def serve(_: Any, context: Any) -> Any:
             try:
-                entry = await admit(context)
+                entry = door.admit(context) if never_waits else await door.admit_soon(context)
                 raw = await context.read()
                 if raw is _EOF:
                     raise missing_message(method)

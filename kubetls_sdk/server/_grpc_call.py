@@ -25,6 +25,7 @@ from kubetls_sdk.server._grpc_message import (
     missing_message,
     unknown_method,
 )
+from kubetls_sdk.server._grpc_peer import presented_by, presented_to_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,12 +70,16 @@ class ThreadedCalls:
                 setattr(serve, name, getattr(behavior, name))
         return make(serve, None, handler.response_serializer)
 
+    def _door(self, method: str) -> Callable[[Any], Entry]:
+        reader = presented_to_thread if self._calls_back else presented_by
+        return Door(self._gate, method, reader).admit
+
     def _unary(self, handler: Any, method: str) -> Callable[..., Any]:
         if handler.request_streaming:
             return self._collecting(handler, method)
         behavior, admit, check = (
             behavior_of(handler),
-            Door(self._gate, method).admit,
+            self._door(method),
             self._gate.check,
         )
         deserializer = handler.request_deserializer
@@ -95,7 +100,7 @@ class ThreadedCalls:
         return serve
 
     def _collecting(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), Door(self._gate, method).admit
+        behavior, admit = behavior_of(handler), self._door(method)
 
         def serve(requests: Iterator[bytes], context: Any) -> Any:
             with _answering(context):
@@ -110,7 +115,7 @@ class ThreadedCalls:
         return serve
 
     def _streaming(self, handler: Any, method: str) -> Callable[..., Any]:
-        behavior, admit = behavior_of(handler), Door(self._gate, method).admit
+        behavior, admit = behavior_of(handler), self._door(method)
 
         # A generator, since an asyncio server calls this in its event loop and iterates elsewhere.
         def serve(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
@@ -127,7 +132,7 @@ class ThreadedCalls:
 
     def _calling_back(self, handler: Any, method: str) -> Callable[..., Any]:
         """Serve gRPC's experimental kind of method, which returns before it has answered."""
-        behavior, admit = behavior_of(handler), Door(self._gate, method).admit
+        behavior, admit = behavior_of(handler), self._door(method)
 
         def serve(requests: Iterator[bytes], context: Any, send: Callable[[Any], None]) -> None:
             with _answering(context):
@@ -143,7 +148,7 @@ class ThreadedCalls:
         return serve
 
     def _unknown(self, method: str) -> Callable[..., Any]:
-        admit = Door(self._gate, method).admit
+        admit = self._door(method)
 
         def serve(requests: Iterator[bytes], context: Any) -> None:
             del requests

@@ -32,20 +32,25 @@ class GrpcDetails:
         ports: Those of the server; None for one that is no TCP port.
 
     Attributes:
+        is_touched: Whether anything was read.
         is_user_asked: Whether a rule has looked at the user.
     """
 
-    __slots__ = ("_context", "_found", "_ports", "is_user_asked")
-
-    resource: Mapping[str, object] | None = None
+    __slots__ = ("_found", "_ports", "_unread", "is_touched", "is_user_asked")
 
     def __init__(
         self, context: Any, found: User | None = None, ports: Collection[int | None] = ()
     ) -> None:
-        self._context = context
+        self._unread = context
         self._found = found
         self._ports = ports
+        self.is_touched = False
         self.is_user_asked = False
+
+    @property
+    def _context(self) -> Any:
+        self.is_touched = True
+        return self._unread
 
     @property
     def host(self) -> str | None:
@@ -57,6 +62,7 @@ class GrpcDetails:
     @property
     def port(self) -> int | None:
         """The port, where the server has only one: gRPC does not tell which one a call came to."""
+        self.is_touched = True
         return next(iter(self._ports)) if len(self._ports) == 1 else _UNKNOWN_PORT
 
     @property
@@ -75,12 +81,19 @@ class GrpcDetails:
     @property
     def user(self) -> Mapping[str, object] | None:
         """The verified claims of the end user; None without one."""
-        self.is_user_asked = True
+        self.is_touched = self.is_user_asked = True
         return None if self._found is None else self._found.claims
+
+    @property
+    def resource(self) -> Mapping[str, object] | None:
+        """Nothing: this is about the call."""
+        self.is_touched = True
+        return None
 
     @property
     def now(self) -> datetime:
         """The time of the question."""
+        self.is_touched = True
         return datetime.now(UTC)
 
 

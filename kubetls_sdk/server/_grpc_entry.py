@@ -8,7 +8,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.server._grpc_peer import PeerVerdict
     from kubetls_sdk.users.user import User
 
-__all__ = ("ENTRY", "Entry", "RefusedCallError", "entry_of")
+__all__ = ("ENTRY", "Entry", "RefusedCallError")
 
 ENTRY = "kubetls_entry"
 """The attribute of a servicer context that holds the entry."""
@@ -72,9 +72,3 @@ class Entry:
         self.verdict = verdict
         self.user: User | None = None
         self.user_until = math.inf
-
-
-def entry_of(context: Any) -> Entry | None:
-    """What let the call of a servicer context in; None when nothing of ours did."""
-    found = getattr(context, ENTRY, None)
-    return found if isinstance(found, Entry) else None

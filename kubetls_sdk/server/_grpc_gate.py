@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from kubetls_sdk.authz import GRPC
+from kubetls_sdk.authz import GRPC, PolicySet
 from kubetls_sdk.checks import not_decided
 from kubetls_sdk.exceptions import ConfigurationError, CredentialError
 from kubetls_sdk.server._grpc_details import GrpcDetails
@@ -34,11 +34,12 @@ from kubetls_sdk.server._grpc_record import (
 from kubetls_sdk.server.record import is_recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from cryptography.x509 import Certificate
 
     from kubetls_sdk.authz import Decision
+    from kubetls_sdk.server._grpc_peer import Presented
     from kubetls_sdk.server._grpc_users import UserCheck
     from kubetls_sdk.source import Source
     from kubetls_sdk.users.authentication import Users
@@ -88,8 +89,7 @@ class Gate:
     ) -> None:
         self.verdicts = PeerVerdicts(source, intermediates)
         self.reason_against = self.verdicts.reason_against
-        self._policy = policy
-        self._is_holder = hasattr(policy, "current")
+        self._holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
         self._ports = ports
         self.users = None if users is None else _user_check(users)
         self.open_methods = frozenset(open_methods)
@@ -100,7 +100,7 @@ class Gate:
     @property
     def current_policy(self) -> Any:
         """The policy in force."""
-        return self._policy.current if self._is_holder else self._policy
+        return self._holder.current
 
     def details(self, context: Any, entry: Entry) -> GrpcDetails:
         """The rest of a call, as rules may ask for it."""
@@ -113,7 +113,7 @@ class Gate:
             RefusedCallError: One is not.
         """
         self.check_peer(entry, context)
-        if time() >= entry.user_until + USER_GRACE_SECONDS:
+        if entry.user is not None and time() >= entry.user_until + USER_GRACE_SECONDS:
             record_lost_user(context, entry)
             raise RefusedCallError(_UNAUTHENTICATED)
 
@@ -144,6 +144,16 @@ class Gate:
         if not decision.allowed:
             record_denial(context, decision, entry)
             raise RefusedCallError(_DENIED)
+        if not details.is_touched and self.users is None and type(policy) is PolicySet:
+            entry.verdict.allow(policy, entry.method)
+
+    def is_allowed(self, entry: Entry) -> bool:
+        """Whether the policy in force has allowed such a call, and would any other like it.
+
+        That holds for what a `PolicySet` said that looked at caller and method alone.
+        """
+        policy, methods = entry.verdict.allowed
+        return policy is self._holder.current and entry.method in methods and not is_recorded()
 
     def denial(self, policy: Any, context: Any, entry: Entry) -> str | None:
         """Decide again about a call under way; says why it has to end, or None."""
@@ -164,13 +174,17 @@ class Door:
     Args:
         gate: Of the server.
         method: The path as it was sent.
+        presented: Reads what the peer of a call has presented.
     """
 
-    __slots__ = ("_about", "_is_fit", "_is_open", "_users", "gate", "method")
+    __slots__ = ("_about", "_is_fit", "_is_open", "_presented", "_users", "gate", "method")
 
-    def __init__(self, gate: Gate, method: str) -> None:
+    def __init__(
+        self, gate: Gate, method: str, presented: Callable[[Any], Presented] = presented_by
+    ) -> None:
         self.gate = gate
         self.method = method
+        self._presented = presented
         self._about = gate.verdicts.about
         self._users = gate.users
         self._is_fit = is_canonical(method) is not None
@@ -188,15 +202,16 @@ class Door:
         entry = self._recognize(context)
         if self._users is not None:
             self._users.admit(context, entry)
-        if not self._is_open:
+        if not self._is_open and not self.gate.is_allowed(entry):
             self.gate.authorize(context, entry)
         return entry
 
     async def admit_soon(self, context: Any) -> Entry:
         """Let a call in, in an event loop; the rest is as of `admit`."""
+        if self._users is None:
+            return self.admit(context)
         entry = self._recognize(context)
-        if self._users is not None:
-            await self._users.admit_soon(context, entry)
+        await self._users.admit_soon(context, entry)
         if not self._is_open:
             self.gate.authorize(context, entry)
         return entry
@@ -204,7 +219,7 @@ class Door:
     def _recognize(self, context: Any) -> Entry:
         """Find out who calls, and judge the path."""
         try:
-            verdict = self._about(presented_by(context.auth_context()))
+            verdict = self._about(self._presented(context))
         except CredentialError as err:
             reason = f"our own credentials are not available: {err}"
             record_refusal(context, self.method, reason, not_decided(is_known=None))
@@ -218,6 +233,15 @@ class Door:
             record_refusal(context, self.method, reason, checks, verdict=verdict)
             raise RefusedCallError(_DENIED)
         return Entry(self.gate, self.method, verdict)
+
+
+class _Fixed:
+    """Holds an authorizer that never changes."""
+
+    __slots__ = ("current",)
+
+    def __init__(self, authorizer: Any) -> None:
+        self.current = authorizer
 
 
 def _user_check(users: Users) -> UserCheck:

@@ -63,19 +63,19 @@ class _Interceptor:
             ports=ports,
         )
         self._calls = self._kind(gate, StreamWatch(source, stream_recheck))
-        self._wrapped: dict[str, tuple[Any, Any]] = {}
+        self.wrapped: dict[str, tuple[Any, Any]] = {}
 
     def wrap(self, handler: Any, method: str) -> Any:
         """Make the handler that serves a method; None stands for one that does not exist."""
         if handler is None:  # whoever asks for methods that do not exist fills no memory
             return self._calls.wrap(None, method)
-        known = self._wrapped.get(method)
+        known = self.wrapped.get(method)
         if known is not None and known[0] is handler:
             return known[1]
         wrapped = self._calls.wrap(handler, method)
-        if len(self._wrapped) >= _REMEMBERED:
-            self._wrapped = {}
-        self._wrapped[method] = (handler, wrapped)
+        if len(self.wrapped) >= _REMEMBERED:
+            self.wrapped = {}
+        self.wrapped[method] = (handler, wrapped)
         return wrapped
 
 
@@ -88,15 +88,19 @@ class GuardedHandlers(grpc.GenericRpcHandler):
     """
 
     def __init__(self, interceptor: _Interceptor, inner: Any = None) -> None:
-        self._wrap = interceptor.wrap
+        self._interceptor = interceptor
         self._inner = inner
 
     def service(self, handler_call_details: Any) -> Any:
         """Find the handler of a method, and wrap it."""
-        if self._inner is None:
-            return self._wrap(None, handler_call_details.method)
-        handler = self._inner.service(handler_call_details)
-        return None if handler is None else self._wrap(handler, handler_call_details.method)
+        method = handler_call_details.method
+        handler = None if self._inner is None else self._inner.service(handler_call_details)
+        known = self._interceptor.wrapped.get(method)
+        if known is not None and known[0] is handler:  # the usual call, made short
+            return known[1]
+        if handler is None and self._inner is not None:
+            return None
+        return self._interceptor.wrap(handler, method)
 
 
 class AuthInterceptor(_Interceptor, grpc.ServerInterceptor):

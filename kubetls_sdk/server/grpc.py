@@ -28,7 +28,7 @@ from grpc import aio
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server._grpc_credentials import server_credentials
-from kubetls_sdk.server._grpc_entry import entry_of
+from kubetls_sdk.server._grpc_entry import ENTRY, Entry
 from kubetls_sdk.server._grpc_interceptor import (
     STREAM_RECHECK_SECONDS,
     AsyncAuthInterceptor,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from kubetls_sdk.authz import Decision
-    from kubetls_sdk.server._grpc_entry import Entry
     from kubetls_sdk.server.caller import Caller
     from kubetls_sdk.source import Source
     from kubetls_sdk.users import User, Users, UserSettings
@@ -201,6 +200,9 @@ def caller(context: Any) -> Caller:
     Raises:
         ConfigurationError: No interceptor of ours has admitted this call.
     """
+    entry = getattr(context, ENTRY, None)
+    if type(entry) is Entry:  # the usual call, made short
+        return entry.verdict.caller
     return _entry(context).verdict.caller
 
 
@@ -251,8 +253,8 @@ def authorize(context: Any, action: str, resource: str, **attributes: object) ->
 
 
 def _entry(context: Any) -> Entry:
-    found = entry_of(context)
-    if found is None:
+    found = getattr(context, ENTRY, None)
+    if type(found) is not Entry:
         raise ConfigurationError(
             "expected a call that AuthInterceptor has admitted: make the server with"
             " kubetls_sdk.server.grpc"

@@ -20,8 +20,9 @@ from kubetls_sdk.exceptions import CredentialError
 from kubetls_sdk.server import _grpc_peer
 from kubetls_sdk.server._grpc_details import GrpcDetails, address_of
 from kubetls_sdk.server._grpc_gate import is_canonical
-from kubetls_sdk.server._grpc_peer import PeerVerdicts, presented_by
+from kubetls_sdk.server._grpc_peer import PeerVerdicts, presented_by, presented_to_thread
 from kubetls_sdk.testing import DevelopmentCA
+from tests.integration.grpc_world import Orders, World, invoke, serve
 from tests.waiting import until
 
 CA = DevelopmentCA("example.org")
@@ -33,12 +34,16 @@ def source():
     return StaticSource(CA.issue("/ns/shop/sa/orders"), TrustBundleSet([CA.bundle]))
 
 
+def read(auth_context):
+    return presented_by(SimpleNamespace(auth_context=lambda: auth_context))
+
+
 def presented(svid, *, chain=True):
     leaf, *rest = (certificate.public_bytes(Encoding.PEM) for certificate in svid.chain)
     context = {"x509_pem_cert": [leaf], "transport_security_type": [b"ssl"]}
     if chain and rest:
         context["x509_pem_cert_chain"] = [b"".join(rest)]
-    return presented_by(context)
+    return read(context)
 
 
 class TestAbout:
@@ -76,7 +81,7 @@ class TestAbout:
     )
     def test_no_certificate(self, source, context):
         """Without a certificate in the auth context nobody is there."""
-        verdict = PeerVerdicts(source).about(presented_by(context))
+        verdict = PeerVerdicts(source).about(read(context))
         assert verdict.caller.is_anonymous
         assert verdict.reason == "it presented no certificate"
 
@@ -95,7 +100,7 @@ class TestAbout:
             "peer_spiffe_id": [WEB.encode()],
             "x509_subject_alternative_name": [WEB.encode()],
         }
-        assert PeerVerdicts(source).about(presented_by(context)).caller.is_anonymous
+        assert PeerVerdicts(source).about(read(context)).caller.is_anonymous
 
     def test_expiry(self, source):
         """A verdict does not outlive the certificate."""
@@ -211,3 +216,42 @@ class _Context:
     def __init__(self, peer, metadata=()):
         self.peer = lambda: peer
         self.invocation_metadata = lambda: metadata
+
+
+class TestPresentedToThread:
+    """What a threaded server reads past `auth_context()` is the same."""
+
+    def test_same(self):
+        """Real calls: directly under a root and under intermediates."""
+        world, seen = World(), []
+
+        class Comparing(Orders):
+            def who(self, context):
+                seen.append((presented_by(context), presented_to_thread(context)))
+                return b"somebody"
+
+        with serve(world, orders=Comparing()) as serving:
+            for intermediates in (0, 2):
+                svid = world.ca.issue("/ns/shop/sa/web", intermediates=intermediates)
+                invoke(serving.channel(svid), "unary_unary", b"a")
+        assert [public == direct for public, direct in seen] == [True, True]
+        assert all(leaf.startswith(b"-----BEGIN CERTIFICATE") for (leaf, _), _ in seen)
+
+    def test_other_context(self):
+        """Where there is no such shortcut, the public way is taken."""
+        context = SimpleNamespace(auth_context=lambda: {"x509_pem_cert": [b"leaf"]})
+        assert presented_to_thread(context) == (b"leaf", b"")
+
+
+class TestAllow:
+    def test_another_policy(self, source):
+        """What one policy has allowed counts for no other one, and not for ever more methods."""
+        verdict = PeerVerdicts(source).about(presented(CA.issue("/ns/shop/sa/web")))
+        first, second = object(), object()
+        verdict.allow(first, "/a.B/C")
+        assert verdict.allowed == (first, {"/a.B/C"})
+        verdict.allow(second, "/a.B/D")
+        assert verdict.allowed == (second, {"/a.B/D"})
+        for number in range(_grpc_peer.REMEMBERED_METHODS):
+            verdict.allow(second, f"/a.B/{number}")
+        assert len(verdict.allowed[1]) <= _grpc_peer.REMEMBERED_METHODS
