@@ -79,6 +79,8 @@ def evaluate(
     vouched = vouched_names(
         pod, services, cluster_domain=config.cluster_domain, short_names=rule.short_names
     )
+    # Pending is young: no container of it runs yet. The kubelet cannot be told to ask again before
+    # the refresh point, so a pod whose Service comes after it asks soon.
     return Grant(
         zone=zone,
         spiffe_id=_spiffe_id(request, zone),
