@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The injector over real TLS: its files change, replicas end, strangers come."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from tests.waiting import until
 from tests.webhook.injection import world
 from tests.webhook.injection.world import patch_of, pod
 from webhook.capabilities import Capabilities
+from webhook.injection import listener
 
 
 @pytest.fixture
@@ -67,6 +69,27 @@ class TestReviews:
         connection.endheaders()
         assert connection.getresponse().status == 413
         connection.close()
+
+    def test_many_silent_connections(self, folder, monkeypatch):
+        """Whoever opens connections and says nothing loses the oldest, and locks nobody out."""
+        monkeypatch.setattr(listener, "_MAX_CONNECTIONS", 3)
+        folder.write_all()
+        context = client_context(folder.authority)
+        with running(folder.settings()) as run, contextlib.ExitStack() as stack:
+            run.wait_ready()
+            speaking = connect(run, context)
+            assert post(speaking, world.review_body(pod()))[0] == 200
+            silent = []
+            for _ in range(4):
+                opened = connect(run, context)
+                opened.connect()
+                stack.callback(opened.close)
+                silent.append(opened.sock)
+                assert ask(run, context, pod())["allowed"]
+            silent[0].settimeout(5)
+            assert silent[0].recv(1) == b""
+            assert post(speaking, world.review_body(pod()))[0] == 200
+            speaking.close()
 
     def test_a_client_that_does_not_trust_us(self, ready):
         """Nobody is served who does not trust the certificate."""

@@ -2,7 +2,8 @@
 """uvicorn behind the SDK's gate, with the serving certificate that is in force.
 
 Rules:
-    1. The handshake is bounded in number and time, as on every listener of the SDK.
+    1. Handshakes are bounded in number and time, as on every listener of the SDK, and
+       connections in number.
     2. Idle connections are the API server's to end: a server that ends one while a review is on
        its way makes an admission fail.
 """
@@ -20,6 +21,7 @@ from uvicorn.importer import import_from_string
 from kubetls_sdk.server._gate import Gate
 from kubetls_sdk.server._handshakes import Handshakes
 from kubetls_sdk.server.refusal_log import log_refusal
+from webhook.injection.crowd import Crowd
 from webhook.injection.serving_certificate import client_name_of
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Listener:
         self._certificate = certificate
         self._client_names = client_names
         self._handshakes = Handshakes(_MAX_HANDSHAKES)
+        self._crowd = Crowd(_MAX_CONNECTIONS)
         self._protocol_class: Any = import_from_string(HTTP_PROTOCOLS["auto"])
         config = uvicorn.Config(
             cast("Any", app),
@@ -70,7 +73,6 @@ class Listener:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
             timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=10,
         )
@@ -109,6 +111,7 @@ class Listener:
             protocol: asyncio.Protocol = self._protocol_class(
                 config=config, server_state=server_state, app_state=app_state
             )
+            self._crowd.enter(protocol, server_state.connections)
             return protocol
 
         return Gate(
