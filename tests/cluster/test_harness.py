@@ -44,6 +44,27 @@ with ControlPlane() as control_plane, HollowNode(control_plane, "node-1") as nod
     sys.stdin.read()
 """
 
+# The same without the right to give files away, as for everyone who is not root.
+UNPRIVILEGED = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_CHOWN = 24, 0
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_CHOWN, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+POD_OF_A_USER = """
+from cluster import ControlPlane, HollowNode
+from tests.cluster.pods import pod
+from tests.waiting import until
+path = "/api/v1/namespaces/default/pods"
+with ControlPlane() as control_plane, HollowNode(control_plane, "node-1") as node:
+    body = pod("web", securityContext={"runAsUser": 1000, "fsGroup": 1000})
+    uid = control_plane.api.post(path, body)["metadata"]["uid"]
+    phase = lambda: control_plane.api.get(path + "/web")["status"]["phase"]
+    until(lambda: phase() == "Running", timeout=30)
+    folder = next(node.volume_of(uid, "any").parent.iterdir())
+    print((folder / "token").stat().st_uid)
+"""
+
 
 def served(control_plane: ControlPlane, group: str) -> set[str]:
     return {each["name"] for each in control_plane.api.get(group)["resources"]}
@@ -139,6 +160,12 @@ class TestNodes:
         files = [each.volume_of(uid, "files", kind="secret") / "a" for each in nodes.values()]
         written = until(lambda: [each for each in files if each.exists()], timeout=30)
         assert [each.read_text() for each in written] == ["text"]
+
+    def test_no_rights_are_needed(self) -> None:
+        """Volumes of a pod that names a user are written by whoever runs the node."""
+        command = [sys.executable, "-c", UNPRIVILEGED, POD_OF_A_USER]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55)
+        assert done.stdout == f"{os.getuid()}\n", done.stderr
 
     def test_nodes_listen_on_no_port(self, nodes: dict[str, HollowNode]) -> None:
         """A kubelet that anybody may ask for the machine's logs is not part of this."""

@@ -85,6 +85,9 @@ func run(ctx context.Context, chosen options) error {
 	config.ReadOnlyPort = 0
 	kubelet := kubemark.NewHollowKubelet(flags, config, client, heartbeats,
 		&cadvisortest.Fake{NodeName: chosen.name}, images, containers, cm.NewStubContainerManager())
+	if !mayGiveAway(chosen.root) {
+		kubelet.KubeletDeps.VolumePlugins = keepOwner(kubelet.KubeletDeps.VolumePlugins)
+	}
 	kubelet.Run(ctx)
 	return nil
 }
