@@ -148,7 +148,7 @@ class CoreChannel:
         self.made_at = time.monotonic()
         self.renew_at = self.made_at + MAX_AGE_SECONDS
         self._trust_domain = settings.requirement.trust_domain or self.snapshot.trust_domain
-        material = Material(self.snapshot, self._trust_domain)
+        material = Material.shared(self.snapshot, self._trust_domain)
         registration = _Registration(settings, material)
         self._finalizer = weakref.finalize(self, registration.end)
         credentials = grpc.xds_channel_credentials(grpc.ssl_channel_credentials(nobody_pem()))

@@ -71,8 +71,12 @@ class AdsServer:
     def put(self, resources: Mapping[Resource, bytes]) -> None:
         """Serve these resources, new or changed; from any thread."""
         with self._lock:
+            # Nobody can have asked already for what a new channel has.
+            is_known = any(name in self._resources for _, name in resources)
             for (kind, name), content in resources.items():
                 self._resources.setdefault(name, {})[kind] = content
+            if not is_known:
+                return
             self._changed.update(resources)
         with contextlib.suppress(BlockingIOError):  # then it is going to wake anyway
             self._wake.send(b"\0")

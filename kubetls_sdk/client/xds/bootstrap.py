@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -47,6 +48,8 @@ _NEVER = "31536000s"  # A generation never changes; the next one is another chan
 class Material:
     """Key, chain and roots of a generation, as files in memory; close it after its channel.
 
+    All channels of a generation to one trust domain share them: see `shared`.
+
     Args:
         snapshot: Ours.
         trust_domain: The server's; its bundle alone is trusted.
@@ -56,6 +59,9 @@ class Material:
     """
 
     def __init__(self, snapshot: Snapshot, trust_domain: TrustDomain) -> None:
+        self._key = (id(snapshot), str(trust_domain))
+        self._snapshot = snapshot  # as long as it is here, no other one has its id
+        self._users = 1
         svid = snapshot.svid
         if isinstance(svid.private_key, ed25519.Ed25519PrivateKey):
             raise SvidError("expected an EC or RSA key, got Ed25519, which gRPC cannot use")
@@ -68,6 +74,23 @@ class Material:
             _in_memory(_bundle_map(trust_domain, authorities)),
         ]
 
+    @classmethod
+    def shared(cls, snapshot: Snapshot, trust_domain: TrustDomain) -> Material:
+        """Those that another channel has made already, or new ones; each user closes them once.
+
+        Raises:
+            SvidError: gRPC cannot use the SVID.
+        """
+        key = (id(snapshot), str(trust_domain))
+        with _sharing:
+            found = _shared.get(key)
+            if found is not None:
+                found._users += 1  # noqa: SLF001 - one of ours
+                if found._descriptors:  # noqa: SLF001 - else its last user was just collected, in this thread
+                    return found
+            made = _shared[key] = cls(snapshot, trust_domain)
+            return made
+
     @property
     def paths(self) -> tuple[str, str, str]:
         """Of the key with its chain, of the roots, and of the roots as a bundle map."""
@@ -75,9 +98,28 @@ class Material:
         return f"/proc/self/fd/{own}", f"/proc/self/fd/{roots}", f"/proc/self/fd/{bundle_map}"
 
     def close(self) -> None:
-        """Give the memory back; may be called twice."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        """Give the memory back when this was the last user."""
+        with _sharing:
+            self._users -= 1
+            if self._users > 0:
+                return
+            if _shared.get(self._key) is self:
+                del _shared[self._key]
+            while self._descriptors:
+                os.close(self._descriptors.pop())
+
+
+_sharing = threading.RLock()  # a finalizer may run in the thread that holds it
+_shared: dict[tuple[int, str], Material] = {}
+
+
+def _start_afresh() -> None:
+    """What a forked child shares is its own."""
+    global _sharing, _shared
+    _sharing, _shared = threading.RLock(), {}
+
+
+os.register_at_fork(after_in_child=_start_afresh)
 
 
 def bootstrap(material: Material, server_uri: str) -> str:
