@@ -13,12 +13,14 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cluster import binaries, kubectl, lifetime
 from cluster.exceptions import StartError
 from cluster.pod_runner import PodRunner
 from cluster.service_address import ServiceAddress
+from webhook.config import PlatformConfig
+from webhook.names import ca_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,6 +142,7 @@ class Installation:
             "components": [os.path.relpath(each, self._folder) for each in used],
             "configMapGenerator": [{"name": "kubetls-config", "files": ["platform.yaml"]}],
             "generatorOptions": {"disableNameSuffixHash": True},
+            "patches": _rights_for_zones(self.platform),
             "replicas": [
                 {"name": f"kubetls-{part}", "count": self._replicas}
                 for part in ("injector", "signer", *(["secret-issuer"] if used else []))
@@ -164,3 +167,30 @@ class Installation:
                     f" got {', '.join(self.runner.pods) or 'none'}"
                 )
             time.sleep(0.1)  # The API server has no event for it that is simpler than asking.
+
+
+def _rights_for_zones(platform: str) -> list[dict[str, Any]]:
+    """What each zone beside `default` adds to the signer's rights, as the documentation says."""
+    zones = [
+        zone for zone in PlatformConfig.parse(platform).zones.values() if zone.name != "default"
+    ]
+    if not zones:
+        return []
+    secrets = {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": [ca_secret(zone.name) for zone in zones],
+        "verbs": ["get", "list", "watch", "update"],
+    }
+    signers = {
+        "apiGroups": ["certificates.k8s.io"],
+        "resources": ["signers"],
+        "resourceNames": [zone.signer_name for zone in zones],
+        "verbs": ["sign", "approve", "attest"],
+    }
+    return [_added_rule("Role", secrets), _added_rule("ClusterRole", signers)]
+
+
+def _added_rule(kind: str, rule: dict[str, Any]) -> dict[str, Any]:
+    patch = [{"op": "add", "path": "/rules/-", "value": rule}]
+    return {"target": {"kind": kind, "name": "kubetls-signer"}, "patch": json.dumps(patch)}

@@ -47,6 +47,12 @@ class RunningPod:
     kill_at: float | None = None
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """The pod's labels."""
+        found: Mapping[str, str] = self.pod["metadata"].get("labels", {})
+        return found
+
+    @property
     def is_serving(self) -> bool:
         """Whether a Service would send requests to it."""
         return self.kill_at is None and self.process.process.is_running
@@ -60,7 +66,8 @@ class PodRunner:
         nodes: Its hollow nodes by name.
         namespace: Whose pods.
         entrypoint: Of images; pods may say another command.
-        ports: Port numbers in arguments that are exchanged.
+        ports: Port numbers in arguments that are exchanged for free ones.
+        replace: Other arguments to exchange, such as the URL of a Service.
         environment: Variables on top.
 
     Attributes:
@@ -75,6 +82,7 @@ class PodRunner:
         *,
         entrypoint: Sequence[str] = (),
         ports: Sequence[str] = (),
+        replace: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._control_plane = control_plane
@@ -82,6 +90,7 @@ class PodRunner:
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._entrypoint = entrypoint
         self._ports = ports
+        self._replace = dict(replace or {})
         self._environment = environment
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"pods-{namespace}", daemon=True)
@@ -120,7 +129,7 @@ class PodRunner:
         return [
             running.ports[port]
             for running in list(self.pods.values())
-            if running.is_serving and labels.items() <= running.pod["metadata"]["labels"].items()
+            if running.is_serving and labels.items() <= running.labels.items()
         ]
 
     def restart(self, name: str) -> None:
@@ -156,7 +165,7 @@ class PodRunner:
             self._nodes[pod["spec"]["nodeName"]],
             pod,
             entrypoint=self._entrypoint,
-            replace={port: str(free) for port, free in ports.items()},
+            replace=self._replace | {port: str(free) for port, free in ports.items()},
             environment=self._environment,
         )
         process.__enter__()

@@ -5,21 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import uuid
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from webhook.cli.options import PORT, config_option, kubeconfig, log_level, namespace_option
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from webhook.api.client import Api
-    from webhook.signing.configuration import Configuration
-    from webhook.signing.run import SignerSettings
 
 __all__ = ("inject", "secrets", "sign")
 
@@ -86,8 +77,16 @@ def sign(*, serving_certificate: bool, namespace: str, **settings: Any) -> None:
     """Answer requests for certificates; the leader keeps authorities and trust bundles."""
     from webhook.signing.run import SignerSettings, run
 
-    chosen = SignerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)
-    asyncio.run(run(chosen, lead=_election(chosen, keeps_serving=serving_certificate)))
+    asyncio.run(
+        run(
+            SignerSettings(
+                namespace=namespace,
+                kubeconfig=kubeconfig(),
+                keeps_serving=serving_certificate,
+                **settings,
+            )
+        )
+    )
 
 
 @click.command()
@@ -102,26 +101,3 @@ def secrets(namespace: str, **settings: Any) -> None:
     from webhook.secrets.run import SecretIssuerSettings, run
 
     asyncio.run(run(SecretIssuerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)))
-
-
-def _election(
-    settings: SignerSettings, *, keeps_serving: bool
-) -> Callable[[Api, Configuration], Awaitable[None]]:
-    """Stand for election, and lead while elected."""
-    from webhook.api.leadership import Leadership
-    from webhook.trust.leader import lead
-
-    async def stand(api: Api, configuration: Configuration) -> None:
-        identity = f"{settings.identity}-{uuid.uuid4().hex[:8]}"
-        candidate = Leadership(api, settings.namespace, "kubetls-leader", identity)
-        await candidate.run(
-            partial(
-                lead,
-                api,
-                configuration,
-                namespace=settings.namespace,
-                keeps_serving=keeps_serving,
-            )
-        )
-
-    return stand

@@ -15,6 +15,24 @@
 {{- end }}
 {{- end -}}
 
+{{- define "kubetls.externalSigners" -}}
+{{- range include "kubetls.zones" . | fromYamlArray }}{{ with .externalSigner }}
+- {{ . }}
+{{- end }}{{ end }}
+{{- end -}}
+
+{{- define "kubetls.pools" -}}
+{{- range include "kubetls.zones" . | fromYamlArray }}
+- kubetls-ca-{{ .name }}
+{{- end }}
+{{- end -}}
+
+{{- define "kubetls.trustMaps" -}}
+{{- range include "kubetls.zones" . | fromYamlArray }}
+- kubetls-trust-{{ .name }}
+{{- end }}
+{{- end -}}
+
 {{- define "kubetls.labels" -}}
 app.kubernetes.io/name: kubetls
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each pod got, and who gets in with it: by the files on the nodes and by the wire."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cluster.exceptions import ClusterError
+from examples.demo.case import Case
+from examples.demo_cluster.manifests import FOREIGN_SIGNER, pod
+from kubetls_sdk.client.httpx import Client
+from kubetls_sdk.source import StaticSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from examples.demo_cluster.shop import Shop
+    from kubetls_sdk.source import Snapshot
+
+__all__ = ("call", "calls", "identities", "refusals")
+
+_DOMAIN = "spiffe://example.org/ns/shop/sa"
+_NAMES = "orders.shop.svc, orders.shop.svc.cluster.local"
+
+
+def identities(shop: Shop) -> list[Case]:
+    """Whose certificate each pod has, which names are in it, and where its key was made."""
+    found = []
+    for app, names in (("orders", _NAMES), ("web", "none")):
+        pod_found = shop.pod(app)
+        snapshot, name = shop.snapshot_of(pod_found), pod_found["metadata"]["name"]
+        expected = f"{_DOMAIN}/{app}, DNS: {names}, CN: its pod"
+        found.append(Case(f"certificate of {app}", expected, _identity(snapshot, name)))
+        found.append(
+            Case(
+                f"private key of {app}",
+                "made on its node, in no Secret",
+                _key_origin(shop, pod_found, snapshot),
+            )
+        )
+    return found
+
+
+def calls(shop: Shop) -> list[Case]:
+    """Who gets what from orders."""
+    guest, web = shop.snapshot_of(shop.pod("guest")), shop.snapshot_of(shop.pod("web"))
+    return [
+        Case("web reads an order", "200", call(shop, web)),
+        Case("guest reads an order", "403", call(shop, guest)),
+        Case("somebody without a certificate", "refused in the handshake", _anonymous(shop)),
+        Case("web expects another server", "refused by the client", call(shop, web, "guest")),
+    ]
+
+
+def refusals(shop: Shop) -> list[Case]:
+    """What the control plane does not give."""
+    return [
+        Case(
+            "a pod that asks for a zone that is not its namespace's",
+            "denied at admission, names the annotation",
+            _admission(shop, annotations={"kubetls.gauntletwizard.net/zone": "vault"}),
+        ),
+        Case(
+            "a volume written by hand for the signer of another zone",
+            "no certificate: Denied",
+            _foreign(shop),
+        ),
+        Case("a pod that declines the injection", "no volume", _declined(shop)),
+    ]
+
+
+def call(shop: Shop, caller: Snapshot, server: str = "orders") -> str:
+    """Read an order as somebody, and say what came of it."""
+    source = StaticSource(caller.svid, caller.bundles)
+    try:
+        with Client(server=f"{_DOMAIN}/{server}", source=source, timeout=5) as client:
+            return str(client.get(f"{shop.orders_url}/orders/1").status_code)
+    except httpx.ConnectError:
+        return "refused by the client"
+    except httpx.HTTPError:
+        return "refused"
+
+
+def _identity(snapshot: Snapshot, pod_name: str) -> str:
+    leaf = snapshot.svid.leaf
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    listed = ", ".join(sorted(names.get_values_for_type(x509.DNSName))) or "none"
+    common = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    whose = "its pod" if common == pod_name else str(common)
+    return f"{snapshot.svid.spiffe_id}, DNS: {listed}, CN: {whose}"
+
+
+def _key_origin(shop: Shop, found: Mapping[str, Any], snapshot: Snapshot) -> str:
+    """By the API server's record: the node asked, for this very key, and nothing holds it."""
+    key = _spki(snapshot.svid.leaf.public_key())
+    asked = [
+        request
+        for request in shop.requests()
+        if request["spec"]["podUID"] == found["metadata"]["uid"]
+        and request["spec"]["nodeName"] == found["spec"]["nodeName"]
+        and _spki(_requested_key(request)) == key
+    ]
+    if not asked:
+        return "the node did not ask for this key"
+    return "in a Secret" if shop.secrets() else "made on its node, in no Secret"
+
+
+def _requested_key(request: Mapping[str, Any]) -> PublicKeyTypes:
+    return x509.load_der_x509_csr(
+        base64.b64decode(request["spec"]["stubPKCS10Request"])
+    ).public_key()
+
+
+def _spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _anonymous(shop: Shop) -> str:
+    with httpx.Client(verify=False, timeout=5) as client:  # noqa: S501 - this one checks nothing
+        try:
+            return str(client.get(f"{shop.orders_url}/orders/1").status_code)
+        except httpx.HTTPError:
+            return "refused in the handshake"
+
+
+def _admission(shop: Shop, **changes: Any) -> str:
+    try:
+        shop.apply(pod("wrong", **changes))
+    except ClusterError as err:
+        named = all(name in str(err) for name in (*changes["annotations"], "'default'"))
+        return "denied at admission" + (", names the annotation" if named else "")
+    return "admitted"
+
+
+def _foreign(shop: Shop) -> str:
+    source = {"signerName": FOREIGN_SIGNER, "keyType": "ECDSAP256", "credentialBundlePath": "c.pem"}
+    volume = {"name": "by-hand", "projected": {"sources": [{"podCertificate": source}]}}
+    shop.apply(pod("foreign", volumes=[volume]))
+
+    def answers() -> list[dict[str, Any]]:
+        asked = [each for each in shop.requests() if each["spec"]["signerName"] == FOREIGN_SIGNER]
+        return [condition for each in asked for condition in each["status"].get("conditions", [])]
+
+    shop.wait(answers, "an answer to the request of the pod foreign")
+    outcome = answers()[0]["type"]
+    shop.delete("foreign")
+    return f"no certificate: {outcome}"
+
+
+def _declined(shop: Shop) -> str:
+    shop.apply(pod("plain", labels={"kubetls.gauntletwizard.net/inject": "false"}))
+    found = next(each for each in shop.pods() if each["metadata"]["name"] == "plain")
+    names = [volume["name"] for volume in found["spec"]["volumes"]]
+    shop.delete("plain")
+    return "a volume" if "kubetls" in names else "no volume"
