@@ -28,7 +28,7 @@ def main() -> None:
         "status_port": 0,
     }
     if given.part == "sign":
-        asyncio.run(run_signer(SignerSettings(**settings)))
+        asyncio.run(run_signer(SignerSettings(**settings, keeps_serving=False)))
         return
     from webhook.secrets.run import SecretIssuerSettings
     from webhook.secrets.run import run as run_secrets

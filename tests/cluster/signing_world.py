@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster with our accounts, rights and policies from the manifests, a CA pool for each zone, and
-replicas of the signer and the secret issuer as processes of their own that can be killed.
+"""A cluster with our accounts, rights and policies from the manifests, and replicas of the
+signer and the secret issuer as processes of their own that can be killed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -18,13 +16,10 @@ import yaml
 from cluster import ControlPlane, HollowNode, binaries
 from cluster.process import Process
 from kubetls_sdk.spiffe_id import TrustDomain
+from tests.cluster.pods import pod
 from tests.waiting import until
-from webhook.api import Api
-from webhook.names import TRUST_DOMAIN_LABEL, bundle_file, bundle_name
-from webhook.trust.ca_pool import CaPool
-from webhook.trust.ca_store import CaStore
-from webhook.trust.pool_entry import Origin
-from webhook.trust.root_certificate import new_root
+from webhook.choice import INJECTED, SECRET
+from webhook.names import TRUST_DOMAIN_LABEL, bundle_file
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFESTS = ROOT / "webhook/manifests/kustomize"
@@ -32,7 +27,6 @@ SYSTEM = "kubetls-system"
 CERTIFICATES = "/apis/certificates.k8s.io/v1"
 SIGNER = "kubetls.gauntletwizard.net/workload"
 OTHER_SIGNER = "kubetls.gauntletwizard.net/other"
-ZONES = {"default": "example.org", "other": "other.example"}
 PLATFORM = """\
 version: 1
 zones:
@@ -70,32 +64,10 @@ class SigningWorld:
         self.processes = {}
 
     def install(self) -> None:
-        """Create the namespace, accounts, rights, policies, CA pools and bundles."""
+        """Create namespace, accounts, rights and policies; pools and bundles are the leader's."""
         self.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
         documents = _documents("base/kubetls.yaml") + _documents("secret-issuer/secret-issuer.yaml")
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
-        asyncio.run(self._make_pools())
-
-    async def _make_pools(self) -> None:
-        async with await Api.connect(self.control_plane.kubeconfig) as api:
-            for zone, domain in ZONES.items():
-                pool = _pool(TrustDomain.parse(domain))
-                await CaStore(api).create(zone, pool)
-                self.publish(SIGNER if zone == "default" else OTHER_SIGNER, pool)
-
-    def publish(self, signer: str, pool: CaPool) -> None:
-        """Publish the bundle of a zone, as the leader does."""
-        domain = pool.trust_domain
-        self.api.post(
-            f"{CERTIFICATES}/clustertrustbundles",
-            {
-                "metadata": {
-                    "name": bundle_name(signer, domain),
-                    "labels": {TRUST_DOMAIN_LABEL: str(domain)},
-                },
-                "spec": {"signerName": signer, "trustBundle": pool.bundle.to_pem().decode()},
-            },
-        )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as the administrator."""
@@ -132,6 +104,13 @@ class SigningWorld:
             yield process
         finally:
             process.end()
+
+    def allow_secrets(self, namespace: str) -> None:
+        """Let the secret issuer write Secrets in a namespace, as the platform does."""
+        example = (MANIFESTS / "example/namespace-with-secrets.yaml").read_text()
+        document = yaml.safe_load(example)
+        document["metadata"]["namespace"] = namespace
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
 
     def node_of(self, pod: dict) -> HollowNode:
         """The node of a pod, once it is scheduled."""
@@ -189,6 +168,14 @@ def volume(signer: str = SIGNER, domain: str = "example.org") -> dict:
     return {"name": "kubetls", "projected": {"sources": sources}}
 
 
+def secret_pod(name: str, secret: str, **metadata: str) -> dict:
+    """A pod as the injector leaves it in Secret mode."""
+    volume = {"name": "kubetls", "secret": {"secretName": secret}}
+    body = pod(name, volumes=[volume])
+    body["metadata"]["annotations"] = {INJECTED: "secret", SECRET: secret, **metadata}
+    return body
+
+
 def _documents(file: str) -> list[dict]:
     """Accounts, rights and policies of the manifests, for our second zone as well."""
     text = json.dumps(
@@ -201,9 +188,3 @@ def _documents(file: str) -> list[dict]:
     for first, second in (("kubetls-ca-default", "kubetls-ca-other"), (SIGNER, OTHER_SIGNER)):
         text = text.replace(f'"{first}"', f'"{first}", "{second}"')
     return json.loads(text)
-
-
-def _pool(domain: TrustDomain) -> CaPool:
-    now = datetime.now(UTC) - timedelta(hours=1)
-    root = new_root(domain, "00000001", now=now)
-    return CaPool.create(domain, root, origin=Origin.CREATED, entry_id="00000001", now=now)

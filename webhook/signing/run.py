@@ -14,13 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from kubetls_sdk.server.probes import Probes
 from webhook.api import Api, ApiError, EventRecorder, Informer, Leadership, Membership, Pod, Service
 from webhook.api.resources import NODES, PODS, SERVICES
 from webhook.config import PlatformConfig
@@ -28,6 +26,7 @@ from webhook.exceptions import WebhookError
 from webhook.followed_file import FollowedFile
 from webhook.issuance.service_names import ServiceIndex
 from webhook.names import SYSTEM_NAMESPACE
+from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
 from webhook.signing.audit import AuditLog
 from webhook.signing.configuration import Configuration
 from webhook.signing.missing_sources import MissingSources, old_node
@@ -40,7 +39,7 @@ from webhook.trust.leader import lead
 from webhook.trust.pool_source import PoolSource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from webhook.api import Resource
@@ -109,13 +108,7 @@ class SignerReplica:
         self._has_started = False
         self._inboxes: tuple[Inbox, ...] = ()
         self._watched: tuple[Informer[Any], ...] = ()
-        self._probes = Probes(
-            port=settings.status_port,
-            host=settings.host,
-            ready_paths=("/readyz",),
-            live_paths=("/healthz",),
-            metrics_path="/metrics",
-        )
+        self._probes = status_probes(settings.host, settings.status_port)
 
     @property
     def is_ready(self) -> bool:
@@ -138,19 +131,9 @@ class SignerReplica:
         """
         parse = partial(PlatformConfig.parse, file=self._settings.config.name)
         file = FollowedFile(self._settings.config, parse)
-        await self._probes.start(cast("Any", None), lambda: self.is_ready)
-        stopping = asyncio.ensure_future(stop.wait())
-        working = asyncio.ensure_future(self._work(file))
-        try:
-            await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            has_ended = working.done()
-            for task in (stopping, working):
-                task.cancel()
-            await asyncio.wait([stopping, working])
-            await self._probes.stop()
-        if has_ended or not working.cancelled():
-            working.result()
+        await serve(
+            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
+        )
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
         settings = self._settings
@@ -185,10 +168,12 @@ class SignerReplica:
             self._inboxes = inboxes
             missing = MissingSources(pods, nodes, events=events, replicas=replicas)
             try:
-                await self._run_all(
+                self._has_started = True
+                _log.info("%s answers requests", settings.identity)
+                await run_all(
                     *(inbox.shares.run() for inbox in inboxes),
                     _keep_following(file, configuration, pools, inboxes),
-                    _every(_TELL_SECONDS, missing.tell),
+                    every(_TELL_SECONDS, missing.tell),
                     _end_when_discovery_changes(api, resource),
                     *([self._lead(api, configuration)] if settings.leads else []),
                 )
@@ -196,14 +181,6 @@ class SignerReplica:
                 self._has_started = False
                 within = settings.drain_seconds
                 await asyncio.gather(*(inbox.worklist.close(within=within) for inbox in inboxes))
-
-    async def _run_all(self, *parts: Awaitable[None]) -> None:
-        """Run all parts until one fails or this is cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for part in parts:
-                tasks.create_task(_awaited(part))
-            self._has_started = True
-            _log.info("%s answers requests", self._settings.identity)
 
     async def _lead(self, api: Api, configuration: Configuration) -> None:
         settings = self._settings
@@ -257,21 +234,7 @@ async def run(settings: SignerSettings) -> None:
     Raises:
         ConfigurationError: The configuration is not valid, or the port is in use.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await SignerReplica(settings).serve(stop)
-
-
-async def _awaited(part: Awaitable[None]) -> None:
-    await part
-
-
-async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await act()
-        await asyncio.sleep(seconds)
+    await SignerReplica(settings).serve(stop_on_signals())
 
 
 async def _discovered(api: Api) -> Resource | None:

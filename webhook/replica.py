@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a replica of the signer or the secret issuer runs: its parts, its probes, its end.
+
+Rules:
+    1. Probes are answered from the start; ready is what `is_ready` says.
+    2. Told to stop, the work is cancelled and has its time to end in order.
+    3. A part that fails ends the process: the kubelet starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any, cast
+
+from kubetls_sdk.server.probes import Probes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+__all__ = ("every", "run_all", "serve", "status_probes", "stop_on_signals")
+
+
+def status_probes(host: str, port: int) -> Probes:
+    """Health and metrics on a plain port: `/healthz`, `/readyz`, `/metrics`."""
+    return Probes(
+        port=port,
+        host=host,
+        ready_paths=("/readyz",),
+        live_paths=("/healthz",),
+        metrics_path="/metrics",
+    )
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def serve(
+    work: Callable[[], Coroutine[Any, Any, None]],
+    stop: asyncio.Event,
+    *,
+    probes: Probes,
+    is_ready: Callable[[], bool],
+) -> None:
+    """Do the work until told to stop, and raise what it raises.
+
+    Raises:
+        ConfigurationError: The port of the probes is in use.
+    """
+    # The probes are plain: no source is asked for anything.
+    await probes.start(cast("Any", None), is_ready)
+    stopping = asyncio.ensure_future(stop.wait())
+    working = asyncio.ensure_future(work())
+    try:
+        await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.wait([stopping, working])
+        await probes.stop()
+    if not working.cancelled():
+        working.result()
+
+
+async def run_all(*parts: Awaitable[None]) -> None:
+    """Run parts side by side until one fails or this is cancelled; the others are cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for part in parts:
+            tasks.create_task(_awaited(part))
+
+
+async def every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    """Act, again and again, with a pause between."""
+    while True:
+        await act()
+        await asyncio.sleep(seconds)
+
+
+async def _awaited(part: Awaitable[None]) -> None:
+    await part

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One replica of the secret issuer, assembled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from webhook.api import Api, ApiError, EventRecorder, Informer, Membership, Pod, Service
+from webhook.api.resources import PODS, SERVICES
+from webhook.config import PlatformConfig
+from webhook.followed_file import FollowedFile
+from webhook.issuance.service_names import ServiceIndex
+from webhook.names import SYSTEM_NAMESPACE
+from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
+from webhook.secrets.certifier import Certifier
+from webhook.secrets.issuer import SecretIssuer
+from webhook.secrets.writer import SecretWriter
+from webhook.secrets.zone_bundles import ZoneBundles, bundle_resource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from webhook.api import Resource
+
+__all__ = ("SecretIssuerReplica", "SecretIssuerSettings", "run")
+
+_log = logging.getLogger(__name__)
+
+STALE_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 1.0
+_SWEEP_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretIssuerSettings:
+    """What a replica is started with.
+
+    Attributes:
+        config: The platform's configuration, a mounted file.
+        identity: Of this replica: its pod's name.
+        namespace: Where the control plane lives.
+        kubeconfig: How to reach the API server; None: as the pod's service account.
+        host: Where probes and metrics are served.
+        status_port: Of probes and metrics.
+        limit: Pods that are worked on at once.
+        drain_seconds: How long an end waits for what is under way.
+    """
+
+    config: Path
+    identity: str
+    namespace: str = SYSTEM_NAMESPACE
+    kubeconfig: Path | None = None
+    host: str = "0.0.0.0"  # noqa: S104 - the kubelet comes from outside the pod
+    status_port: int = 8080
+    limit: int = 16
+    drain_seconds: float = 10.0
+
+
+class SecretIssuerReplica:
+    """A running replica.
+
+    Args:
+        settings: What it is started with.
+
+    Attributes:
+        is_ready: Whether it keeps Secrets.
+    """
+
+    def __init__(self, settings: SecretIssuerSettings) -> None:
+        self._settings = settings
+        self._watched: tuple[Informer[Any], ...] = ()
+        self._has_news = asyncio.Event()
+        self._probes = status_probes(settings.host, settings.status_port)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has started, and sees what goes on."""
+        return bool(self._watched) and not any(
+            each.is_stale(STALE_SECONDS) for each in self._watched
+        )
+
+    @property
+    def status_port(self) -> int:
+        """The port of probes and metrics that was bound; 0 before."""
+        return self._probes.bound_port or 0
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Keep Secrets until told to stop, and then end in order.
+
+        Raises:
+            ConfigurationError: The configuration is not valid, or the port is in use.
+        """
+        parse = partial(PlatformConfig.parse, file=self._settings.config.name)
+        file = FollowedFile(self._settings.config, parse)
+        await serve(
+            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
+        )
+
+    async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            api = await enter(await Api.connect(settings.kubeconfig))
+            events = await enter(
+                EventRecorder(api, "kubetls-secret-issuer", instance=settings.identity)
+            )
+            pods = await enter(Informer(api, PODS, Pod.parse))
+            services = await enter(Informer(api, SERVICES, Service.parse))
+            index = ServiceIndex()
+            services.subscribe(index.apply)
+            certifier = Certifier(api)
+            await enter(certifier.requests)
+            bundles = await enter(
+                ZoneBundles(
+                    api,
+                    await _bundle_resource(api),
+                    namespace=settings.namespace,
+                    changed=self._has_news.set,
+                )
+            )
+            replicas = await enter(
+                Membership(api, settings.namespace, "kubetls-secret-issuer", settings.identity)
+            )
+            await _follow(file.current, certifier, bundles)
+            await asyncio.gather(
+                *(each.synced() for each in (pods, services, bundles, certifier.requests)),
+                replicas.joined(),
+            )
+            issuer = SecretIssuer(
+                pods,
+                (services, index),
+                configuration=lambda: file.current,
+                bundles=bundles,
+                certifier=certifier,
+                writer=SecretWriter(api),
+                replicas=replicas,
+                events=events,
+                limit=settings.limit,
+            )
+            unsubscribe = replicas.subscribe(issuer.look)
+            self._watched = (pods, services)
+            try:
+                _log.info("%s keeps Secrets", settings.identity)
+                await run_all(
+                    every(_SWEEP_SECONDS, partial(self._sweep, issuer)),
+                    self._keep_following(file, certifier, bundles),
+                    self._look_at_everything(issuer),
+                )
+            finally:
+                self._watched = ()
+                unsubscribe()
+                await issuer.worklist.close(within=settings.drain_seconds)
+
+    async def _sweep(self, issuer: SecretIssuer) -> None:
+        issuer.look()
+
+    async def _look_at_everything(self, issuer: SecretIssuer) -> None:
+        """Compare plans whenever bundles or the configuration have changed."""
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            issuer.look(at_everything=True)
+
+    async def _keep_following(
+        self, file: FollowedFile[PlatformConfig], certifier: Certifier, bundles: ZoneBundles
+    ) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if await asyncio.to_thread(file.look):
+                await _follow(file.current, certifier, bundles)
+                self._has_news.set()
+
+
+async def run(settings: SecretIssuerSettings) -> None:
+    """Run a replica until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: The configuration is not valid, or the port is in use.
+    """
+    await SecretIssuerReplica(settings).serve(stop_on_signals())
+
+
+async def _bundle_resource(api: Api) -> Resource:
+    """Where bundles are published, however long the API server takes to answer."""
+    while True:
+        try:
+            return await bundle_resource(api)
+        except ApiError as err:
+            _log.warning("the API server cannot be asked what it serves: %s", err)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _follow(config: PlatformConfig, certifier: Certifier, bundles: ZoneBundles) -> None:
+    zones = config.zones.values()
+    await certifier.requests.follow(zone.external_signer or zone.signer_name for zone in zones)
+    await bundles.follow(zones)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published trust bundles of our zones: what the secret issuer verifies under and hands on.
+
+It has no right to see a CA pool; it reads what every pod may read.
+
+Rules:
+    1. An external signer's zone has its bundle in the configuration, and from nowhere else.
+    2. Our own zones' bundles come from their ClusterTrustBundle; from the leader's ConfigMap where
+       the API server has none.
+    3. A bundle that is missing, empty or cannot be read issues nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from kubetls_sdk.bundle import TrustBundle
+from kubetls_sdk.exceptions import BundleError
+from webhook.api import Informer
+from webhook.api.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    CLUSTER_TRUST_BUNDLES_V1BETA1,
+    CONFIG_MAPS,
+)
+from webhook.exceptions import IssuanceError
+from webhook.names import bundle_name
+from webhook.trust.publication import fallback_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from webhook.api import Api, Resource
+    from webhook.config import Zone
+
+__all__ = ("NO_BUNDLE", "ZoneBundles", "bundle_resource")
+
+NO_BUNDLE: Final = "NoTrustBundle"
+
+
+class ZoneBundles:
+    """The bundles of the zones that are followed.
+
+    Args:
+        api: The API server.
+        resource: Where our own zones' bundles are; see `bundle_resource`.
+        namespace: Of the ConfigMaps.
+        changed: Called when a bundle has changed.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        *,
+        namespace: str,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._api = api
+        self._resource = resource
+        self._namespace = namespace
+        self._changed = changed
+        self._parsed: dict[Zone, tuple[str, TrustBundle]] = {}
+        self._texts: dict[Zone, tuple[Informer[str], AsyncExitStack]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.follow(())
+
+    async def follow(self, zones: Iterable[Zone]) -> None:
+        """Follow exactly these zones' bundles; returns at once."""
+        wanted = {zone for zone in zones if zone.bundle is None}
+        for zone in self._texts.keys() - wanted:
+            await self._texts.pop(zone)[1].aclose()
+        for zone in wanted - self._texts.keys():
+            informer = Informer(
+                self._api,
+                self._resource,
+                _text,
+                namespace=self._place,
+                field_selector=f"metadata.name={self._name(zone)}",
+            )
+            informer.subscribe(lambda _old, _new: self._changed())
+            stack = AsyncExitStack()
+            await stack.enter_async_context(informer)
+            self._texts[zone] = (informer, stack)
+
+    async def synced(self) -> None:
+        """Wait until each bundle was looked for once."""
+        await asyncio.gather(*(informer.synced() for informer, _ in self._texts.values()))
+
+    def bundle(self, zone: Zone) -> TrustBundle:
+        """The bundle of a zone.
+
+        Raises:
+            IssuanceError: There is none yet; retryable.
+        """
+        if zone.bundle is not None:
+            return zone.bundle
+        followed = self._texts.get(zone)
+        text = followed[0].get(self._place, self._name(zone)) if followed else None
+        known = self._parsed.get(zone)
+        if known is None or known[0] != text:
+            known = self._parsed[zone] = (text or "", _parse(zone, text or ""))
+        return known[1]
+
+    @property
+    def _place(self) -> str | None:
+        return self._namespace if self._resource.namespaced else None
+
+    def _name(self, zone: Zone) -> str:
+        if self._resource.namespaced:
+            return fallback_name(zone)
+        return bundle_name(zone.signer_name, zone.trust_domain)
+
+
+async def bundle_resource(api: Api) -> Resource:
+    """Find out where our zones' bundles are published.
+
+    Raises:
+        ApiError: The API server did not say what it serves.
+    """
+    for resource in (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1):
+        if await api.serves(resource):
+            return resource
+    return CONFIG_MAPS
+
+
+def _text(body: Mapping[str, Any]) -> str:
+    if "spec" in body:
+        return str(body["spec"].get("trustBundle") or "")
+    return "\n".join((body.get("data") or {}).values())
+
+
+def _parse(zone: Zone, text: str) -> TrustBundle:
+    try:
+        found = TrustBundle.from_pem(zone.trust_domain, text.encode())
+    except BundleError as err:
+        raise _missing(zone) from err
+    if not found.authorities:
+        raise _missing(zone)
+    return found
+
+
+def _missing(zone: Zone) -> IssuanceError:
+    return IssuanceError(
+        f"zone {zone.name!r} has no published trust bundle yet", reason=NO_BUNDLE, is_retryable=True
+    )
