@@ -126,7 +126,7 @@ def _protected(mount: Mapping[str, Any], pointer: str) -> list[Operation]:
 
 
 def _check_variable(variable: Mapping[str, Any], wanted: str, name: str) -> None:
-    if variable.get("valueFrom") is not None or text_in(variable, "value") != wanted:
+    if text_in(variable, "value") != wanted:  # it is absent beside `valueFrom`
         raise AdmissionDenied(
             f"container {name!r}: expected variable {variable['name']} to be {wanted!r}"
             " or absent, got another value"

@@ -99,10 +99,6 @@ def _annotated(
     if mapping_in(pod, "metadata").get("annotations") is None:
         return [{"op": "add", "path": "/metadata/annotations", "value": missing}]
     return [
-        {"op": "add", "path": f"/metadata/annotations/{_escaped(name)}", "value": value}
+        {"op": "add", "path": f"/metadata/annotations/{name.replace('/', '~1')}", "value": value}
         for name, value in missing.items()
     ]
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

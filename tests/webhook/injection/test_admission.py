@@ -169,6 +169,13 @@ class TestEphemeralContainers:
         after = debugged(pod(), {"name": "debug"})
         assert outcome(after, old=pod(), **self.ABOUT)[0].value == "skipped"
 
+    def test_a_volume_by_hand(self):
+        """A volume of our name in a pod that was never injected is its author's own affair."""
+        by_hand = {"name": "main", "volumeMounts": [MOUNT]}
+        before = pod(by_hand, volumes=[{"name": "kubetls", "emptyDir": {}}])
+        after = debugged(before, {"name": "debug"})
+        assert outcome(after, old=before, **self.ABOUT)[0].value == "skipped"
+
     def test_settings_of_its_own(self):
         """One that contradicts is left alone with a warning: debugging is never refused."""
         before = injected(pod())
