@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Helm chart and what kustomize takes from it, before the real API server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+from cluster import binaries
+from kubetls_sdk.testing import DevelopmentCA
+from tests.cluster.chart import CHART, MANIFESTS, SYSTEM, helm, one, rendered, template
+from webhook.cli.command_line import webhook
+from webhook.config import Mode, PlatformConfig
+from webhook.names import CONFIGURATION_KEY, CONFIGURATION_MAP, INJECTOR, SERVING_SECRET
+
+PEM = DevelopmentCA("partner.example").bundle.to_pem().decode()
+OWN_PEM = DevelopmentCA("corp.example").bundle.to_pem().decode()
+ZONES = [
+    {"name": "default", "trustDomain": "example.org", "propagation": "15m"},
+    {"name": "pci", "trustDomain": "pci.example"},
+    {
+        "name": "corp",
+        "trustDomain": "corp.example",
+        "signerName": "corp.example/workload",
+        "externalSigner": "clusterissuers.cert-manager.io/corp",
+        "trustBundle": OWN_PEM,
+    },
+]
+PARTNER = {
+    "name": "acme",
+    "trustDomain": "partner.example",
+    "bundle": PEM,
+    "namespaces": ["shop", "pay-*"],
+}
+RULES = [
+    {"names": ["kube-*"], "inject": "labelled"},
+    {
+        "names": ["shop", "pay-*"],
+        "zones": ["default", "pci"],
+        "modes": ["pod-certificate", "secret"],
+        "keyTypes": ["ECDSAP256", "ED25519"],
+        "lifetime": {"default": "24h", "maximum": "7d"},
+        "mountPaths": ["/run/secrets/workload-spiffe-credentials", "/etc/identity"],
+        "shortNames": True,
+        "inject": "all",
+    },
+]
+DOMAIN = {"trustDomain": "example.org"}
+SECRETS = {"secretIssuer": {"enabled": True, "namespaces": ["default"]}}
+ISSUER = {"name": "internal", "kind": "ClusterIssuer"}
+MATRIX = {
+    "defaults": DOMAIN,
+    "secret issuer": {**DOMAIN, **SECRETS},
+    "zones and partners": {
+        "platform": {"zones": ZONES, "partners": [PARTNER], "namespaces": RULES},
+        **SECRETS,
+    },
+    "injected by a policy": {**DOMAIN, "injector": {"kind": "none"}},
+    "cert-manager": {**DOMAIN, "certManager": {"enabled": True, "issuerRef": ISSUER}},
+    "no network policy": {**DOMAIN, "networkPolicy": {"enabled": False}},
+    "everything": {
+        **DOMAIN,
+        **SECRETS,
+        "platform": {"clusterDomain": "cluster.example", "partners": [PARTNER]},
+        "image": {
+            "repository": "registry.example/kubetls",
+            "digest": f"sha256:{'0' * 64}",
+            "pullPolicy": "Always",
+            "pullSecrets": [{"name": "registry"}],
+        },
+        "injector": {"replicas": 3, "failurePolicy": "Ignore", "timeoutSeconds": 2},
+        "signer": {"replicas": 3},
+        "networkPolicy": {"metricsNamespaces": ["monitoring"]},
+        "logLevel": "warning",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "",
+        "podAnnotations": {"example.org/team": "platform"},
+    },
+}
+matrix = pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+
+
+def dry_run(kubectl, objects):
+    """Ask the API server whether it would take the objects."""
+    return kubectl(
+        *("apply", "--server-side", "--dry-run=server", "--force-conflicts"),
+        *("-f", "-"),
+        stdin=yaml.safe_dump_all(objects),
+    )
+
+
+def deployments(objects):
+    return [each for each in objects if each["kind"] == "Deployment"]
+
+
+class TestLint:
+    @matrix
+    def test_helm_finds_nothing(self, values, tmp_path):
+        """Helm's own linter has nothing to say, not even a warning."""
+        file = tmp_path / "values.json"
+        file.write_text(json.dumps(values))
+        done = helm("lint", "--strict", str(CHART), "-f", str(file))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "[WARNING]" not in done.stdout
+
+
+class TestTemplate:
+    @matrix
+    def test_the_api_server_takes_it(self, values, kubectl, namespace):
+        """Each object passes the API server's validation; cert-manager's needs its own API."""
+        objects = rendered(values, namespace=namespace)
+        foreign = [each for each in objects if each["apiVersion"] == "cert-manager.io/v1"]
+        taken = dry_run(kubectl, [each for each in objects if each not in foreign])
+        assert len(taken.splitlines()) == len(objects) - len(foreign)
+        assert [each["kind"] for each in foreign] == (
+            ["Certificate"] if "certManager" in values else []
+        )
+
+    def test_certificate_of_cert_manager(self, kubectl, namespace):
+        """cert-manager's Certificate is for the very name that the API server dials."""
+        objects = rendered(MATRIX["cert-manager"], namespace=namespace)
+        certificate = one(objects, "Certificate", "kubetls-webhook")
+        registration = one(objects, "MutatingWebhookConfiguration", INJECTOR)
+        service = registration["webhooks"][0]["clientConfig"]["service"]
+        assert certificate["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
+        assert certificate["spec"]["secretName"] == SERVING_SECRET
+        source = registration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+        assert source == f"{namespace}/{certificate['metadata']['name']}"
+
+    @matrix
+    def test_configuration_is_the_platforms(self, values):
+        """The ConfigMap parses, and says what the values say."""
+        found = one(rendered(values), "ConfigMap", CONFIGURATION_MAP)
+        config = PlatformConfig.parse(found["data"][CONFIGURATION_KEY])
+        asked = values.get("platform", {})
+        names = [zone["name"] for zone in asked.get("zones", [{"name": "default"}])]
+        assert list(config.zones) == names
+        assert list(config.partners) == [each["name"] for each in asked.get("partners", [])]
+        assert config.cluster_domain == asked.get("clusterDomain", "cluster.local")
+
+    def test_all_of_a_rule_arrives(self):
+        """What a rule of the values says is what the configuration says."""
+        values = MATRIX["zones and partners"]
+        found = one(rendered(values), "ConfigMap", CONFIGURATION_MAP)
+        document = yaml.safe_load(found["data"][CONFIGURATION_KEY])
+        assert document["zones"] == ZONES
+        assert document["partners"] == [PARTNER]
+        assert document["namespaces"] == RULES
+        rule = PlatformConfig.parse(found["data"][CONFIGURATION_KEY]).rule_for("pay-eu")
+        assert rule.modes == (Mode.POD_CERTIFICATE, Mode.SECRET)
+        assert rule.short_names
+
+    @matrix
+    def test_commands_exist(self, values):
+        """Each container's arguments are options of its command."""
+        for deployment in deployments(rendered(values)):
+            (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            command, *arguments = container["args"]
+            found = webhook.commands[command]
+            found.make_context(command, arguments)
+
+    @pytest.mark.parametrize(
+        ("values", "option"),
+        [
+            ("defaults", "--serving-certificate"),
+            ("cert-manager", "--no-serving-certificate"),
+            ("injected by a policy", "--no-serving-certificate"),
+        ],
+    )
+    def test_who_keeps_the_serving_certificate(self, values, option):
+        """The signer makes the injector's certificate only where there is one to make."""
+        signer = one(rendered(MATRIX[values]), "Deployment", "kubetls-signer")
+        assert option in signer["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    def test_injected_by_a_policy(self):
+        """Without our webhook there is no injector, and nobody may touch webhooks."""
+        text = template(MATRIX["injected by a policy"])
+        assert INJECTOR not in text
+        assert SERVING_SECRET not in text
+        assert "mutatingwebhookconfigurations" not in text
+
+    def test_trust_domain_is_required(self):
+        """Without a trust domain nothing is installed, and the message says why."""
+        with pytest.raises(ValueError, match="set trustDomain: it has no default"):
+            template({})
+
+    def test_only_one_way_to_name_zones(self):
+        """Two answers to one question are refused."""
+        with pytest.raises(ValueError, match="not both"):
+            template({**DOMAIN, "platform": {"zones": ZONES}})
+
+    def test_digest_wins(self):
+        """An image with a digest is named by it."""
+        (signer,) = [
+            each
+            for each in deployments(rendered(MATRIX["everything"]))
+            if each["metadata"]["name"] == "kubetls-signer"
+        ]
+        image = signer["spec"]["template"]["spec"]["containers"][0]["image"]
+        assert image == f"registry.example/kubetls@sha256:{'0' * 64}"
+
+
+class TestSchema:
+    @pytest.mark.parametrize(
+        ("values", "field"),
+        [
+            ({"trustDomain": "Example.org"}, "trustDomain"),
+            ({"trustDomian": "example.org"}, "trustDomian"),
+            ({"injector": {"failurePolicy": "Maybe"}}, "injector/failurePolicy"),
+            ({"injector": {"timeoutSeconds": 31}}, "injector/timeoutSeconds"),
+            ({"signer": {"replicas": 0}}, "signer/replicas"),
+            ({"secretIssuer": {"namespaces": "shop"}}, "secretIssuer/namespaces"),
+            ({"image": {"digest": "latest"}}, "image/digest"),
+            ({"logLevel": "loud"}, "logLevel"),
+            ({"platform": {"zones": [{"name": "default"}]}}, "trustDomain"),
+            (
+                {"platform": {"namespaces": [{"names": ["*"], "modes": ["magic"]}]}},
+                "platform/namespaces/0/modes/0",
+            ),
+            (
+                {"platform": {"namespaces": [{"names": ["*"], "lifetime": {"default": "1w"}}]}},
+                "platform/namespaces/0/lifetime/default",
+            ),
+        ],
+    )
+    def test_wrong_value_is_named(self, values, field):
+        """Helm refuses a wrong value and names the field."""
+        with pytest.raises(ValueError, match="values don't meet") as caught:
+            template({**DOMAIN, **values})
+        assert field in str(caught.value)
+
+
+class TestPodSecurity:
+    @matrix
+    def test_restricted(self, values, kubectl, control_plane, namespace):
+        """The pods of all parts are admitted where only restricted ones are."""
+        path = f"/api/v1/namespaces/{namespace}"
+        found = control_plane.api.get(path)
+        found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
+        control_plane.api.put(path, found)
+        pods = []
+        for deployment in deployments(rendered(values, namespace=namespace)):
+            made = deployment["spec"]["template"]
+            made["spec"].pop("priorityClassName", None)
+            made["spec"]["serviceAccountName"] = "default"
+            name = deployment["metadata"]["name"]
+            pods.append({"apiVersion": "v1", "kind": "Pod", **made})
+            pods[-1]["metadata"] |= {"name": name, "namespace": namespace}
+        assert len(dry_run(kubectl, pods).splitlines()) == len(pods)
+
+
+class TestKustomize:
+    def test_is_what_the_chart_says(self, tmp_path):
+        """The rendered files are those that `render` writes now."""
+        script = MANIFESTS / "kustomize/render"
+        done = subprocess.run(
+            [script, binaries.find("helm"), tmp_path], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        for name in ("base/kubetls.yaml", "secret-issuer/secret-issuer.yaml"):
+            assert (tmp_path / name).read_text() == (MANIFESTS / "kustomize" / name).read_text()
+
+    def test_example(self, kubectl, control_plane):
+        """The example is complete, and the API server takes it."""
+        if not control_plane.api.exists(f"/api/v1/namespaces/{SYSTEM}"):
+            control_plane.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        text = kubectl("kustomize", str(MANIFESTS / "kustomize/example"))
+        objects = list(yaml.safe_load_all(text))
+        assert len(dry_run(kubectl, objects).splitlines()) == len(objects)
+        images = {
+            each["spec"]["template"]["spec"]["containers"][0]["image"]
+            for each in deployments(objects)
+        }
+        assert images == {"registry.example/kubetls/webhook:0.1.0"}
+        config = one(objects, "ConfigMap", CONFIGURATION_MAP)["data"][CONFIGURATION_KEY]
+        assert list(PlatformConfig.parse(config).zones) == ["default"]
+
+    def test_no_helm_in_it(self):
+        """Nothing says that Helm manages what kustomize applies."""
+        text = (MANIFESTS / "kustomize/base/kubetls.yaml").read_text()
+        assert "Helm" not in text
+        assert "Source:" not in text
