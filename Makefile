@@ -6,12 +6,13 @@ STAMP := $(VENV)/.ready
 ONLY ?=
 ANOTHER = echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2
 
-.PHONY: help setup format lint types imports test check demo bench docs build clean
+.PHONY: help setup format lint types imports test test-cluster test-node check demo demo-cluster \
+  cluster cluster-down bench docs build clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## make setup    virtual environment with the package and all development tools
+## make setup          virtual environment with the package and all development tools
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -30,15 +31,37 @@ $(STAMP): pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev --editable .
 	@touch $@
 
-## make demo     the main job: applications authenticate each other while everything rotates
+## make demo           the main job: applications authenticate each other while everything rotates
 demo: setup
 	@$(BIN)/python -m examples.demo
 
-## make test     all tests
+## make test           all tests
 test: setup
 	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
-## make check    everything that CI runs
+## make cluster        a development cluster: a real API server and two nodes without containers
+cluster: setup
+	@$(BIN)/python -m cluster up
+
+## make cluster-down   end it
+cluster-down: setup
+	@$(BIN)/python -m cluster down
+
+## make test           -cluster   the control plane's tests, on a cluster of their own
+test-cluster: setup
+	@$(BIN)/python -m cluster build
+	@$(BIN)/pytest tests/cluster $(ARGS)
+
+## make demo           -cluster   the control plane's main job, on a real API server
+demo-cluster: setup
+	@$(BIN)/python -m examples.demo_cluster
+
+## make test           -node      the same walk in real pods: kubelet, containerd and runc; root and Linux only
+test-node: setup
+	@$(BIN)/python -m cluster build --node
+	@$(BIN)/pytest tests/node $(ARGS)
+
+## make check          everything that CI runs
 check: lint types imports test
 
 format: setup
@@ -53,18 +76,18 @@ types: setup
 imports: setup
 	@$(BIN)/lint-imports
 
-## make bench    measures, side by side with what one would use instead (ONLY=name runs one)
+## make bench          measures, side by side with what one would use instead (ONLY=name runs one)
 bench: setup
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-## make docs     the documentation site in build/site
+## make docs           the documentation site in build/site
 docs: setup
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 	@echo "build/site/index.html"
 
-## make build    wheel and source distribution in dist/
+## make build          wheel and source distribution in dist/
 build: setup
 	@$(BIN)/uv build --quiet --python $(BIN)/python --out-dir dist
 	@ls dist/kubetls_sdk-*

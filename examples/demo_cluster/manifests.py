@@ -27,37 +27,26 @@ namespaces:
     zones: [default]
     lifetime: {default: 1h, maximum: 24h}
 """
-_POLICY = """\
-version: 1
-policies:
-  - name: orders
-    allow:
-      - name: web-uses-orders
-        from: {namespace: shop, serviceAccount: web}
-        to: {methods: [GET, POST], paths: ["/orders", "/orders/{id}"]}
-"""
+_ROOT = Path(__file__).parents[2]
 _WEB = [
     "python", "-m", "examples.demo_cluster.web", ORDERS_URL, "8",
 ]  # fmt: skip
 _ORDERS = [
     "kubetls", "serve", "examples.demo.orders:app", "--port", PORT,
-    "--policy", "/etc/orders/policy.yaml", "--app-dir", str(Path(__file__).parents[2]),
+    "--policy", str(Path(__file__).with_name("policy.yaml")), "--app-dir", str(_ROOT),
 ]  # fmt: skip
 
 
 def objects() -> list[dict[str, Any]]:
     """Everything of the namespace, in the order in which it is applied."""
-    policy = {"name": "policy", "configMap": {"name": "orders-policy"}}
-    mount = {"name": "policy", "mountPath": "/etc/orders", "readOnly": True}
     return [
         _object("v1", "Namespace", NAMESPACE),
         *(_object("v1", "ServiceAccount", name) for name in ("web", "orders", "guest")),
-        _object("v1", "ConfigMap", "orders-policy", data={"policy.yaml": _POLICY}),
         _object(
             "v1", "Service", "orders",
             spec={"selector": {"app": "orders"}, "ports": [{"port": int(PORT)}]},
         ),
-        _deployment("orders", _ORDERS, volumes=[policy], mounts=[mount], replicas=2),
+        _deployment("orders", _ORDERS, replicas=2),
         _deployment("web", _WEB),
         _deployment("guest", ["sleep", "infinity"]),
     ]  # fmt: skip
@@ -77,20 +66,12 @@ def pod(name: str, **changes: Any) -> dict[str, Any]:
     return _object("v1", "Pod", name, more=metadata, spec=spec)
 
 
-def _deployment(
-    name: str,
-    command: list[str],
-    *,
-    volumes: list[dict[str, Any]] | None = None,
-    mounts: list[dict[str, Any]] | None = None,
-    replicas: int = 1,
-) -> dict[str, Any]:
+def _deployment(name: str, command: list[str], *, replicas: int = 1) -> dict[str, Any]:
     labels = {"app": name}
     spec = {
         "serviceAccountName": name,
         "terminationGracePeriodSeconds": 20,
-        "containers": [_container(name, command) | {"volumeMounts": mounts or []}],
-        "volumes": volumes or [],
+        "containers": [_container(name, command)],
     }
     return _object(
         "apps/v1", "Deployment", name,

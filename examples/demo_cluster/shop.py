@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -137,13 +138,13 @@ class Shop:
 
     def load(self) -> dict[str, Any]:
         """What all processes of web say that they have seen, added up."""
-        total: dict[str, Any] = {"requests": 0, "repeated": 0, "failed": 0, "failures": {}}
+        total: Counter[str] = Counter(requests=0, repeated=0, failed=0)
+        failures: Counter[str] = Counter()
         for log in (self._control_plane.folder / "pods").glob("web-*.log"):
             line = _last_line(log)
-            for key in ("requests", "repeated", "failed"):
-                total[key] += line.get(key, 0)
-            total["failures"] |= line.get("failures", {})
-        return total
+            total.update({key: line.get(key, 0) for key in total})
+            failures.update(line.get("failures", {}))
+        return {**total, "failures": dict(failures)}
 
     def roll(self, *apps: str) -> None:
         """Replace all pods of applications, as `kubectl rollout restart` does."""
