@@ -47,16 +47,16 @@ cluster: setup
 cluster-down: setup
 	@$(BIN)/python -m cluster down
 
-## make test           -cluster   the control plane's tests, on a cluster of their own
+## make test-cluster   the control plane's tests, on a cluster of their own
 test-cluster: setup
 	@$(BIN)/python -m cluster build
 	@$(BIN)/pytest tests/cluster $(ARGS)
 
-## make demo           -cluster   the control plane's main job, on a real API server
+## make demo-cluster   the control plane's main job, on a real API server
 demo-cluster: setup
 	@$(BIN)/python -m examples.demo_cluster
 
-## make test           -node      the same walk in real pods: kubelet, containerd and runc; root and Linux only
+## make test-node      the same walk in real pods: kubelet, containerd and runc; root and Linux only
 test-node: setup
 	@$(BIN)/python -m cluster build --node
 	@$(BIN)/pytest tests/node $(ARGS)
