@@ -105,6 +105,8 @@ class _Turn:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for writes in waiting:
+            if writes._head is None:  # noqa: SLF001 - as usual: its body has followed
+                continue
             try:
                 writes.flush()
             except Exception as err:  # noqa: BLE001 - the others have to go out as well
