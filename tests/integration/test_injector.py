@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -69,6 +70,34 @@ class TestReviews:
         connection.endheaders()
         assert connection.getresponse().status == 413
         connection.close()
+
+    @pytest.mark.parametrize(
+        ("sent", "answer"),
+        [
+            (b"\x16\x03\x01\x02\x00garbage", b"HTTP/1.1 400 "),
+            (b"GET /mutate HTTP/1.1\r\nhost: x\r\n\r\n", b"HTTP/1.1 405 "),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"HTTP/1.1 400 "),
+        ],
+        ids=["bytes", "GET", "HTTP/2"],
+    )
+    def test_strangers(self, folder, ready, sent, answer):
+        """What is no review over HTTP/1.1 is answered with 4xx, and the next review as ever."""
+        context = client_context(folder.authority)
+        with (
+            socket.create_connection(("127.0.0.1", ready.injector.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+        ):
+            connection.sendall(sent)
+            assert connection.recv(100).startswith(answer)
+        assert ask(ready, context, pod())["allowed"]
+
+    def test_without_tls(self, folder, ready):
+        """Plain HTTP is not spoken on this port."""
+        with socket.create_connection(("127.0.0.1", ready.injector.port), timeout=10) as plain:
+            plain.sendall(b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert not plain.recv(100).startswith(b"HTTP")
+        assert ask(ready, client_context(folder.authority), pod())["allowed"]
 
     def test_many_silent_connections(self, folder, monkeypatch):
         """Whoever opens connections and says nothing loses the oldest, and locks nobody out."""

@@ -28,6 +28,8 @@ __all__ = ("MAX_BYTES", "MAX_DEPTH", "Answer", "Review", "parse_review")
 
 MAX_BYTES: Final = 3 * 1024 * 1024
 MAX_DEPTH: Final = 64
+_MAX_BRACKETS: Final = 300_000
+"""More than annotations may have (256 KiB), and few enough to read without a stall."""
 _VERSION: Final = "admission.k8s.io/v1"
 _KIND: Final = "AdmissionReview"
 _UID = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
@@ -114,6 +116,8 @@ def parse_review(body: bytes) -> Review:
 
 
 def _document(body: bytes) -> dict[str, Any]:
+    if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
+        raise ReviewError("expected fewer objects and lists in the JSON")
     try:
         document = _decoder.decode(body.decode("utf-8"))
     except ReviewError:

@@ -97,14 +97,24 @@ class TestParse:
             parse_review(b" " * (MAX_BYTES + 1))
         assert refused.value.status == 413
 
-    @pytest.mark.parametrize("depth", [MAX_DEPTH, 100_000, MAX_BYTES // 2 - 10])
+    @pytest.mark.parametrize("depth", [MAX_DEPTH, 1000, 100_000, 299_000])
     def test_depth(self, depth):
         """Deep nesting is refused, however deep."""
         for opening, closing in (b"[", b"]"), (b'{"a":', b"}"):
-            count = min(depth, MAX_BYTES // (len(opening) + 1) - 10)
             with pytest.raises(ReviewError, match="expected JSON") as refused:
-                parse_review(b'{"a":' + opening * count + b"1" + closing * count + b"}")
+                parse_review(b'{"a":' + opening * depth + b"1" + closing * depth + b"}")
             assert refused.value.status == 400
+
+    @pytest.mark.parametrize("item", [b"{}", b"[]"])
+    def test_a_crowd(self, item):
+        """A million of empty objects would stall every other review: it is not even read."""
+        with pytest.raises(ReviewError, match="expected fewer objects and lists"):
+            parse_review(b'{"a":[' + (item + b",") * 300_000 + b"1]}")
+
+    def test_an_annotation_of_brackets(self):
+        """The longest annotation may be nothing but brackets."""
+        made = pod(annotations={"example.com/a": "{" * 262_144})
+        assert parse_review(review_body(made)).pod == made
 
     def test_depth_that_is_fine(self):
         """Up to the bound it is not depth that is complained about."""
