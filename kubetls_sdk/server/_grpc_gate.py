@@ -67,6 +67,7 @@ class Gate:
         intermediates: See `PeerVerdicts`.
         users: Authenticates end users as well.
         ports: See `GrpcDetails`.
+        allow_tls12: See `PeerVerdicts`.
 
     Attributes:
         reason_against: Says why a peer that was admitted is refused now, or None.
@@ -86,8 +87,9 @@ class Gate:
         intermediates: Sequence[Certificate] = (),
         users: Users | None = None,
         ports: Collection[int | None] = (),
+        allow_tls12: bool = False,
     ) -> None:
-        self.verdicts = PeerVerdicts(source, intermediates)
+        self.verdicts = PeerVerdicts(source, intermediates, allow_tls12=allow_tls12)
         self.reason_against = self.verdicts.reason_against
         self._holder: Any = policy if hasattr(policy, "current") else _Fixed(policy)
         self._ports = ports

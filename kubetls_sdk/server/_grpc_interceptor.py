@@ -49,6 +49,7 @@ class _Interceptor:
         stream_recheck: float = STREAM_RECHECK_SECONDS,
         users: Users | None = None,
         ports: Collection[int | None] = (),
+        allow_tls12: bool = False,
     ) -> None:
         if not hasattr(policy, "current") and not isinstance(policy, Authorizer):
             raise ConfigurationError(
@@ -61,6 +62,7 @@ class _Interceptor:
             intermediates=intermediates,
             users=users,
             ports=ports,
+            allow_tls12=allow_tls12,
         )
         self._calls = self._kind(gate, StreamWatch(source, stream_recheck))
         self.wrapped: dict[str, tuple[Any, Any]] = {}
@@ -118,6 +120,7 @@ class AuthInterceptor(_Interceptor, grpc.ServerInterceptor):
             a user whose token is valid, unless the rule that allows it says `user: optional`.
         ports: All ports of its server, for rules with `ports`; gRPC does not tell which one a call
             came to, so it is known only where there is one.
+        allow_tls12: Also serve callers over TLS 1.2.
 
     Raises:
         ConfigurationError: An argument is out of range.

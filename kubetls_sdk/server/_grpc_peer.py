@@ -28,7 +28,7 @@ from kubetls_sdk.server.caller import ANONYMOUS, Caller
 from kubetls_sdk.verification import verify_svid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kubetls_sdk.source import Snapshot, Source
     from kubetls_sdk.spiffe_id import SpiffeId
@@ -40,7 +40,6 @@ __all__ = (
     "Presented",
     "presented_by",
     "presented_to_thread",
-    "tls_version",
 )
 
 _auth_context: Any = getattr(cygrpc, "auth_context", None)
@@ -48,8 +47,10 @@ _auth_context: Any = getattr(cygrpc, "auth_context", None)
 REMEMBERED = 4096
 REMEMBERED_METHODS = 256
 
-Presented = tuple[bytes, bytes]
-"""What gRPC says that a peer presented: PEM of the leaf, PEM of the rest."""
+Presented = tuple[bytes, bytes, bytes]
+"""What gRPC says that a peer presented: PEM of the leaf, PEM of the rest; and the TLS version."""
+
+_OLD_TLS = (b"TLSv1.2", b"TLSv1.1", b"TLSv1")
 
 
 class PeerVerdict:
@@ -82,6 +83,11 @@ class PeerVerdict:
         """Of the source."""
         return self.snapshot.generation
 
+    @property
+    def tls(self) -> str | None:
+        """The version of TLS, where gRPC tells."""
+        return self.presented[2].decode() or None
+
     @classmethod
     def refused(
         cls, presented: Presented, snapshot: Snapshot, err: PeerVerificationError
@@ -112,12 +118,20 @@ class PeerVerdicts:
     Args:
         source: Whom we trust, asked at each call.
         intermediates: What completes a chain that gRPC does not hand over.
+        allow_tls12: Whether peers may come over TLS 1.2, which gRPC cannot be told to refuse.
     """
 
-    __slots__ = ("_intermediates", "_known", "_source")
+    __slots__ = ("_allow_tls12", "_intermediates", "_known", "_source")
 
-    def __init__(self, source: Source, intermediates: Sequence[x509.Certificate] = ()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        intermediates: Sequence[x509.Certificate] = (),
+        *,
+        allow_tls12: bool = False,
+    ) -> None:
         self._source = source
+        self._allow_tls12 = allow_tls12
         self._intermediates = tuple(intermediates)
         # One attribute, so that no thread can file a verdict under another generation.
         self._known: tuple[Snapshot | None, dict[Presented, PeerVerdict]] = (None, {})
@@ -155,9 +169,11 @@ class PeerVerdicts:
         return PeerVerdict(presented, snapshot, peer)
 
     def _chain(self, presented: Presented) -> list[x509.Certificate]:
-        leaf_pem, rest_pem = presented
+        leaf_pem, rest_pem, tls = presented
         if not leaf_pem:
             raise PeerVerificationError("it presented no certificate")
+        if tls in _OLD_TLS and not self._allow_tls12:
+            raise PeerVerificationError(f"expected TLS 1.3, got {tls.decode()}")
         try:
             leaf = x509.load_pem_x509_certificate(leaf_pem)
             rest = x509.load_pem_x509_certificates(rest_pem) if rest_pem else self._intermediates
@@ -169,24 +185,29 @@ class PeerVerdicts:
 def presented_by(context: Any) -> Presented:
     """Read the auth context of a call."""
     found = context.auth_context()
-    leaf, rest = found.get("x509_pem_cert"), found.get("x509_pem_cert_chain")
-    return leaf[0] if leaf else b"", rest[0] if rest else b""
+    return (
+        _first(found, "x509_pem_cert"),
+        _first(found, "x509_pem_cert_chain"),
+        _first(found, "ssl_tls_version"),
+    )
 
 
 def presented_to_thread(context: Any) -> Presented:
     """Read it of a call of a threaded server: what is behind `auth_context()`, a third of its cost.
 
-    That one decodes a dozen keys, of which nobody needs more than two.
+    That one decodes a dozen keys, of which nobody needs more than three.
     """
     try:
         found = _auth_context(context._rpc_event.call) or {}  # noqa: SLF001 - see above
     except (AttributeError, TypeError):  # another version of gRPC, or a context in a wrapper
         return presented_by(context)
-    leaf, rest = found.get(b"x509_pem_cert"), found.get(b"x509_pem_cert_chain")
-    return leaf[0] if leaf else b"", rest[0] if rest else b""
+    return (
+        _first(found, b"x509_pem_cert"),
+        _first(found, b"x509_pem_cert_chain"),
+        _first(found, b"ssl_tls_version"),
+    )
 
 
-def tls_version(context: Any) -> str | None:
-    """The version of TLS that a call came over, where gRPC tells."""
-    found = context.auth_context().get("ssl_tls_version")
-    return found[0].decode() if found else None
+def _first(found: Mapping[Any, Sequence[bytes]], key: str | bytes) -> bytes:
+    values = found.get(key)
+    return values[0] if values else b""

@@ -16,7 +16,6 @@ from kubetls_sdk.authz import GRPC
 from kubetls_sdk.checks import Check
 from kubetls_sdk.server import tracing
 from kubetls_sdk.server._grpc_details import address_of
-from kubetls_sdk.server._grpc_peer import tls_version
 from kubetls_sdk.server.end_user import USER_KEY, user_names
 from kubetls_sdk.server.ending import ENDED
 from kubetls_sdk.server.refusal_log import log_refusal
@@ -69,7 +68,7 @@ def record_refusal(
         path=method,
         reason=reason,
         generation=None if verdict is None else verdict.generation,
-        tls=tls_version(context),
+        tls=None if verdict is None else verdict.tls,
         user=user_names(names),
         checks=checks,
     )
@@ -95,7 +94,7 @@ def record_decision(context: Any, decision: Decision, entry: Entry, details: Grp
         method=GRPC,
         path=entry.method,
         generation=entry.verdict.generation,
-        tls=tls_version(context),
+        tls=entry.verdict.tls,
         user=user_names(names),
         is_user_asked=details.is_user_asked,
     )

@@ -96,6 +96,7 @@ def server(
     intermediates: Sequence[Certificate] = (),
     stream_recheck: float = STREAM_RECHECK_SECONDS,
     users: Users | UserSettings | str | os.PathLike[str] | None = None,
+    allow_tls12: bool = False,
     interceptors: Sequence[grpc.ServerInterceptor] = (),
     options: Iterable[tuple[str, Any]] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
@@ -114,6 +115,8 @@ def server(
         users: The path of a users file, settings, or `Users` that the caller starts and closes:
             end users are authenticated as well, by the token in the metadata. Then each call needs
             one, unless the rule that allows it says `user: optional`.
+        allow_tls12: Also serve callers over TLS 1.2; otherwise they are refused at each call, since
+            gRPC cannot be told to end the handshake.
         interceptors: Yours; they run inside of ours.
         options: Of gRPC; they override our ages of a connection.
         handlers: As of `grpc.server`.
@@ -134,6 +137,7 @@ def server(
             stream_recheck=stream_recheck,
             users=opened.users,
             ports=opened.ports,
+            allow_tls12=allow_tls12,
         )
         inner = grpc.server(
             thread_pool if thread_pool is not None else ThreadPoolExecutor(),
@@ -157,6 +161,7 @@ def aio_server(
     intermediates: Sequence[Certificate] = (),
     stream_recheck: float = STREAM_RECHECK_SECONDS,
     users: Users | UserSettings | str | os.PathLike[str] | None = None,
+    allow_tls12: bool = False,
     interceptors: Sequence[aio.ServerInterceptor] = (),
     options: Iterable[tuple[str, Any]] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
@@ -177,6 +182,7 @@ def aio_server(
             stream_recheck=stream_recheck,
             users=opened.users,
             ports=opened.ports,
+            allow_tls12=allow_tls12,
         )
         inner = aio.server(
             interceptors=(ours, *interceptors) if interceptors else None,

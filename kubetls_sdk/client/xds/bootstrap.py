@@ -86,7 +86,7 @@ class Material:
             found = _shared.get(key)
             if found is not None:
                 found._users += 1  # noqa: SLF001 - one of ours
-                if found._descriptors:  # noqa: SLF001 - else its last user was just collected, in this thread
+                if found._descriptors:  # noqa: SLF001 - else it was just collected
                     return found
             made = _shared[key] = cls(snapshot, trust_domain)
             return made

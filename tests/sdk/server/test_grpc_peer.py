@@ -56,8 +56,8 @@ class TestAbout:
     def test_chain_with_the_leaf(self, source):
         """A chain that repeats the leaf is the same chain."""
         svid = CA.issue("/ns/shop/sa/web", intermediates=1)
-        leaf, _ = presented(svid)
-        verdict = PeerVerdicts(source).about((leaf, svid.certificates_pem()))
+        leaf, *_ = presented(svid)
+        verdict = PeerVerdicts(source).about((leaf, svid.certificates_pem(), b""))
         assert str(verdict.caller.spiffe_id) == WEB
 
     def test_no_chain(self, source):
@@ -90,9 +90,9 @@ class TestAbout:
     )
     def test_no_x509(self, source, pem):
         """Something else than a certificate is a refusal, not an error."""
-        assert PeerVerdicts(source).about((pem, b"")).reason is not None
-        leaf, _ = presented(CA.issue())
-        assert PeerVerdicts(source).about((leaf, pem)).reason is not None
+        assert PeerVerdicts(source).about((pem, b"", b"")).reason is not None
+        leaf, *_ = presented(CA.issue())
+        assert PeerVerdicts(source).about((leaf, pem, b"")).reason is not None
 
     def test_spiffe_id_of_grpc_is_not_believed(self, source):
         """Only the certificate counts, not the names that gRPC read from it."""
@@ -235,12 +235,12 @@ class TestPresentedToThread:
                 svid = world.ca.issue("/ns/shop/sa/web", intermediates=intermediates)
                 invoke(serving.channel(svid), "unary_unary", b"a")
         assert [public == direct for public, direct in seen] == [True, True]
-        assert all(leaf.startswith(b"-----BEGIN CERTIFICATE") for (leaf, _), _ in seen)
+        assert all(leaf.startswith(b"-----BEGIN CERTIFICATE") for (leaf, *_), _ in seen)
 
     def test_other_context(self):
         """Where there is no such shortcut, the public way is taken."""
         context = SimpleNamespace(auth_context=lambda: {"x509_pem_cert": [b"leaf"]})
-        assert presented_to_thread(context) == (b"leaf", b"")
+        assert presented_to_thread(context) == (b"leaf", b"", b"")
 
 
 class TestAllow:
