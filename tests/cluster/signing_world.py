@@ -5,7 +5,6 @@ signer and the secret issuer as processes of their own that can be killed.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,14 +15,13 @@ import yaml
 from cluster import ControlPlane, HollowNode, binaries
 from cluster.process import Process
 from kubetls_sdk.spiffe_id import TrustDomain
+from tests.cluster.chart import MANIFESTS, SYSTEM, rendered
 from tests.cluster.pods import pod
 from tests.waiting import until
 from webhook.choice import INJECTED, SECRET
 from webhook.names import TRUST_DOMAIN_LABEL, bundle_file
 
 ROOT = Path(__file__).parent.parent.parent
-MANIFESTS = ROOT / "webhook/manifests/kustomize"
-SYSTEM = "kubetls-system"
 CERTIFICATES = "/apis/certificates.k8s.io/v1"
 SIGNER = "kubetls.gauntletwizard.net/workload"
 OTHER_SIGNER = "kubetls.gauntletwizard.net/other"
@@ -66,8 +64,7 @@ class SigningWorld:
     def install(self) -> None:
         """Create namespace, accounts, rights and policies; pools and bundles are the leader's."""
         self.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
-        documents = _documents("base/kubetls.yaml") + _documents("secret-issuer/secret-issuer.yaml")
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_objects()))
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as the administrator."""
@@ -107,7 +104,7 @@ class SigningWorld:
 
     def allow_secrets(self, namespace: str) -> None:
         """Let the secret issuer write Secrets in a namespace, as the platform does."""
-        example = (MANIFESTS / "example/namespace-with-secrets.yaml").read_text()
+        example = (MANIFESTS / "kustomize/example/namespace-with-secrets.yaml").read_text()
         document = yaml.safe_load(example)
         document["metadata"]["namespace"] = namespace
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
@@ -176,15 +173,12 @@ def secret_pod(name: str, secret: str, **metadata: str) -> dict:
     return body
 
 
-def _documents(file: str) -> list[dict]:
-    """Accounts, rights and policies of the manifests, for our second zone as well."""
-    text = json.dumps(
-        [
-            document
-            for document in yaml.safe_load_all((MANIFESTS / file).read_text())
-            if document and document["kind"] in _KINDS
-        ]
-    )
-    for first, second in (("kubetls-ca-default", "kubetls-ca-other"), (SIGNER, OTHER_SIGNER)):
-        text = text.replace(f'"{first}"', f'"{first}", "{second}"')
-    return json.loads(text)
+def _objects() -> list[dict]:
+    """Accounts, rights and policies of the chart, for both zones."""
+    platform = yaml.safe_load(PLATFORM)
+    del platform["version"]
+    values = {
+        "platform": platform,
+        "secretIssuer": {"enabled": True},
+    }
+    return [each for each in rendered(values) if each["kind"] in _KINDS]
