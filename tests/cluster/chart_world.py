@@ -155,8 +155,8 @@ def request(**fields: Any) -> dict[str, Any]:
 
 
 def workload_secret(owner_uid: str, *, name: str = SECRET_NAME, **fields: Any) -> dict[str, Any]:
-    """A Secret as the secret issuer writes it."""
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": owner_uid}
+    """A Secret as the secret issuer writes it, for a pod `owner`."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "owner", "uid": owner_uid}
     content = {"tls.key": base64.b64encode(b"no key").decode()}
     metadata = {"name": name, "ownerReferences": [owner]}
     return {"metadata": metadata, "type": SECRET_TYPE, "data": content, **fields}

@@ -362,7 +362,7 @@ class TestSecretIssuer:
 
     def test_writes_without_reading(self, world):
         """It creates and replaces a pod's Secret, and cannot look at it."""
-        uid = world.pod("web")
+        uid = world.pod("owner")
         path = secrets_of(ENABLED)
         made = world.secret_issuer.post(path, workload_secret(uid))
         assert world.secret_issuer.status("PUT", f"{path}/{SECRET_NAME}", made) == OK
@@ -373,7 +373,7 @@ class TestSecretIssuer:
 
     def test_writes_nothing_elsewhere(self, world):
         """In another namespace even a correct Secret is refused."""
-        uid = world.pod("web", namespace=OTHER)
+        uid = world.pod("owner", namespace=OTHER)
         assert (
             world.secret_issuer.status("POST", secrets_of(OTHER), workload_secret(uid)) == FORBIDDEN
         )
