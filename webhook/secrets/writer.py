@@ -89,8 +89,8 @@ class SecretWriter:
         if known is not None:
             try:
                 return await self._replace(secret, known)
-            except (ConflictError, NotFoundError):
-                pass  # It was deleted, or another replica was here.
+            except (ConflictError, NotFoundError, *_REFUSALS):
+                pass  # It was deleted, is another's now, or another replica was here.
         try:
             return Version.of(await self._api.create(SECRETS, secret))
         except AlreadyExistsError:

@@ -116,7 +116,9 @@ class Record:
             return
         for warning in grant.warnings:
             await self._events.event(origin.pod, "Warning", "CertificateIncomplete", warning)
-        if grant.refreshes_early and self._is_news(workload):
+        # Secret mode makes the next one as soon as a Service appears: nothing to tell.
+        is_late = grant.refreshes_early and self.kind == "pod"
+        if is_late and self._is_news(workload):
             await self._events.event(origin.pod, "Normal", "NoServiceYet", _no_service(issued))
 
     async def refused(

@@ -246,7 +246,7 @@ class World:
             for controller in controllers:
                 inbox = await self._started(controller.inbox, enter, follow)
                 stack.push_async_callback(_ended, asyncio.create_task(inbox.shares.run()))
-                stack.push_async_callback(inbox.worklist.close, within=1.0)
+                stack.push_async_callback(inbox.worklist.close, within=0.1)
             yield controllers
 
     async def _started(self, inbox, enter, follow):
