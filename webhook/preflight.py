@@ -157,6 +157,8 @@ def _wanted(config: PlatformConfig) -> list[_Right]:
     for zone in config.zones.values():
         verbs = ("sign", "approve", "attest")
         rights += [_Right(verb, _CERTIFICATES, "signers", zone.signer_name) for verb in verbs]
+        if zone.external_signer:
+            rights.append(_Right("approve", _CERTIFICATES, "signers", zone.external_signer))
     return rights
 
 

@@ -2,9 +2,11 @@
 """The preflight says what a cluster lacks, one thing a line."""
 
 import asyncio
+import json
 
 import pytest
 
+from kubetls_sdk.testing import DevelopmentCA
 from tests.webhook.api_double import ApiDouble
 from webhook.api.client import ForbiddenError
 from webhook.api.resources import (
@@ -98,6 +100,19 @@ class TestLacks:
         assert verdict is Verdict.FAILURE
         assert "watch pods" in message
         assert "sign signers.certificates.k8s.io 'kubetls.gauntletwizard.net/workload'" in message
+
+    def test_external_signer(self):
+        """Approving for somebody else's signer is a right of its own."""
+        zone = {
+            "name": "default",
+            "trustDomain": "example.org",
+            "externalSigner": "issuers.example.org/corp",
+            "trustBundle": DevelopmentCA("example.org").bundle.to_pem().decode(),
+        }
+        rule = {"names": ["*"], "modes": ["secret"]}
+        text = json.dumps({"version": 1, "zones": [zone], "namespaces": [rule]})
+        message = found(Cluster(denied={("approve", "signers")}), text)["rights of the signer"][1]
+        assert "approve signers.certificates.k8s.io 'issuers.example.org/corp'" in message
 
     def test_an_injector_that_no_api_server_can_verify(self):
         """The signer's leader has not written the caBundle."""
