@@ -44,7 +44,7 @@ class Installation:
         control_plane: The cluster.
         nodes: Its hollow nodes by name.
         platform: The platform's configuration, YAML.
-        secret_namespaces: Where the secret issuer may write; none: it is not installed.
+        secret_namespaces: Where the secret issuer may write, made here; none: it is not installed.
         replicas: Of each part.
 
     Attributes:
@@ -124,6 +124,8 @@ class Installation:
             self._control_plane.kubeconfig,
             "apply", "--server-side", f"--kustomize={self._folder}",
         )  # fmt: skip
+        for namespace in self._secret_namespaces:
+            self._let_secrets_into(namespace)
         address = self._stack.enter_context(ServiceAddress(self._review_ports))
         self._use_address(f"https://127.0.0.1:{address.port}/mutate")
         parts = 2 + bool(self._secret_namespaces)
@@ -149,6 +151,16 @@ class Installation:
             ],
         }
         (self._folder / "kustomization.yaml").write_text(json.dumps(document))
+
+    def _let_secrets_into(self, namespace: str) -> None:
+        """Enable the Secret mode in a namespace, as the documentation says."""
+        binding = (_KUSTOMIZE / "example" / "namespace-with-secrets.yaml").read_text()
+        for manifest in (
+            json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+            binding.replace("namespace: shop", f"namespace: {namespace}"),
+        ):
+            arguments = ("apply", "--server-side", "--filename=-")
+            kubectl.run(self._control_plane.kubeconfig, *arguments, stdin=manifest)
 
     def _use_address(self, url: str) -> None:
         """Let the API server, which knows no cluster network here, find the injector."""

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cluster.exceptions import ClusterError
 from examples.demo.case import Case
-from examples.demo_cluster.manifests import FOREIGN_SIGNER, pod
+from examples.demo_cluster.manifests import FOREIGN_SIGNER, LEGACY, pod
 from kubetls_sdk.client.httpx import Client
 from kubetls_sdk.source import StaticSource
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from examples.demo_cluster.shop import Shop
     from kubetls_sdk.source import Snapshot
 
-__all__ = ("call", "calls", "identities", "refusals")
+__all__ = ("call", "calls", "identities", "legacy", "refusals")
 
 _DOMAIN = "spiffe://example.org/ns/shop/sa"
 _NAMES = "orders.shop.svc, orders.shop.svc.cluster.local"
@@ -73,6 +73,25 @@ def refusals(shop: Shop) -> list[Case]:
             _foreign(shop),
         ),
         Case("a pod that declines the injection", "no volume", _declined(shop)),
+    ]
+
+
+def legacy(shop: Shop) -> list[Case]:
+    """What a pod has where certificates come as Secrets, as in clusters without the native ones."""
+    shop.apply(pod("old", namespace=LEGACY))
+
+    def files() -> set[str]:
+        return {path.name for path in shop.volume_of(shop.single(LEGACY, "old")).glob("[!.]*")}
+
+    shop.wait(lambda: "tls.key" in files(), "the Secret's files of the pod old")
+    snapshot = shop.snapshot_of(shop.single(LEGACY, "old"))
+    shop.delete("old", namespace=LEGACY)
+    return [
+        Case(
+            "a pod of a namespace with the mode secret",
+            "spiffe://example.org/ns/legacy/sa/default; 403 at orders",
+            f"{snapshot.svid.spiffe_id}; {call(shop, snapshot)} at orders",
+        )
     ]
 
 

@@ -21,8 +21,8 @@ from cluster.build import build
 from cluster.exceptions import ClusterError
 from cluster.installation import Installation
 from examples.demo.screen import screen
-from examples.demo_cluster.cases import calls, identities, refusals
-from examples.demo_cluster.manifests import PLATFORM
+from examples.demo_cluster.cases import calls, identities, legacy, refusals
+from examples.demo_cluster.manifests import LEGACY, PLATFORM
 from examples.demo_cluster.rotation import rotate
 from examples.demo_cluster.shop import Shop
 from kubetls_sdk.exceptions import KubeTLSError
@@ -75,8 +75,8 @@ def _run(shown: Screen, build_folder: Path) -> dict[str, object]:
         HollowNode(control_plane, "node-2") as second,
     ):
         nodes = {node.name: node for node in (first, second)}
-        shown.step("Applying our manifests: two injectors, two signers, their accounts")
-        with Installation(control_plane, nodes, platform=PLATFORM):
+        shown.step("Applying our manifests: injectors, signers and secret issuers, their accounts")
+        with Installation(control_plane, nodes, platform=PLATFORM, secret_namespaces=(LEGACY,)):
             shown.step("Applying the shop: Deployments that say nothing of certificates")
             with Shop(control_plane, nodes) as shop:
                 return _show(shop, control_plane, platform.absolute(), shown)
@@ -85,7 +85,7 @@ def _run(shown: Screen, build_folder: Path) -> dict[str, object]:
 def _show(
     shop: Shop, control_plane: ControlPlane, platform: Path, shown: Screen
 ) -> dict[str, object]:
-    cases = [*identities(shop), *calls(shop)]
+    cases = [*identities(shop), *calls(shop), *legacy(shop)]
     shown.table("What pods got, and who gets in with it", cases)
     refused = refusals(shop)
     shown.table("What the control plane does not give", refused)

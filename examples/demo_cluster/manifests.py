@@ -9,9 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ("FOREIGN_SIGNER", "NAMESPACE", "ORDERS_URL", "PLATFORM", "PORT", "objects", "pod")
+__all__ = (
+    "FOREIGN_SIGNER",
+    "LEGACY",
+    "NAMESPACE",
+    "ORDERS_URL",
+    "PLATFORM",
+    "PORT",
+    "objects",
+    "pod",
+)
 
 NAMESPACE = "shop"
+LEGACY = "legacy"
 PORT = "8443"
 ORDERS_URL = f"https://orders.shop.svc:{PORT}"
 FOREIGN_SIGNER = "kubetls.gauntletwizard.net/vault"
@@ -23,6 +33,7 @@ zones:
 namespaces:
   - names: [vault]
     zones: [vault]
+  - {names: [legacy], modes: [secret]}
   - names: [shop]
     zones: [default]
     lifetime: {default: 1h, maximum: 24h}
@@ -57,13 +68,15 @@ def pod(name: str, **changes: Any) -> dict[str, Any]:
 
     Args:
         name: Its name.
-        changes: `labels`, `annotations`, `volumes`.
+        changes: `namespace`, `labels`, `annotations`, `volumes`.
     """
     metadata = {key: changes[key] for key in ("labels", "annotations") if key in changes}
-    spec = {"serviceAccountName": "guest", "containers": [_container(name, ["sleep", "infinity"])]}
+    namespace = changes.get("namespace", NAMESPACE)
+    account = "guest" if namespace == NAMESPACE else "default"
+    spec = {"serviceAccountName": account, "containers": [_container(name, ["sleep", "infinity"])]}
     if "volumes" in changes:
         spec["volumes"] = changes["volumes"]
-    return _object("v1", "Pod", name, more=metadata, spec=spec)
+    return _object("v1", "Pod", name, more={"namespace": namespace, **metadata}, spec=spec)
 
 
 def _deployment(name: str, command: list[str], *, replicas: int = 1) -> dict[str, Any]:

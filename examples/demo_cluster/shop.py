@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
@@ -64,6 +65,7 @@ class Shop:
         self._stack.enter_context(self._runner)
         self.wait(lambda: len(self.serving("orders")) == 2, "two pods of orders")
         self.wait(lambda: self.serving("web") and self.serving("guest"), "pods of web and guest")
+        self.wait(self._is_listening, "pods of orders that accept connections")
         return self
 
     def __exit__(
@@ -89,9 +91,9 @@ class Shop:
         arguments = ("apply", "--server-side", "--filename=-")
         kubectl.run(self._control_plane.kubeconfig, *arguments, stdin=document)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, namespace: str = NAMESPACE) -> None:
         """Delete a single pod, and wait until it is gone."""
-        arguments = ("delete", "pod", name, f"--namespace={NAMESPACE}", "--grace-period=1")
+        arguments = ("delete", "pod", name, f"--namespace={namespace}", "--grace-period=1")
         kubectl.run(self._control_plane.kubeconfig, *arguments)
 
     def pods(self) -> list[dict[str, Any]]:
@@ -123,7 +125,16 @@ class Shop:
     def volume_of(self, pod: Mapping[str, Any]) -> Path:
         """Where the kubelet wrote the volume of a pod."""
         node = self._nodes[pod["spec"]["nodeName"]]
-        return node.volume_of(pod["metadata"]["uid"], _VOLUME)
+        found = next(each for each in pod["spec"]["volumes"] if each["name"] == _VOLUME)
+        kind = "secret" if "secret" in found else "projected"
+        return node.volume_of(pod["metadata"]["uid"], _VOLUME, kind=kind)
+
+    def single(self, namespace: str, name: str) -> dict[str, Any]:
+        """A pod, once it has a node."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        get = self._control_plane.api.get
+        self.wait(lambda: "nodeName" in get(path)["spec"], f"a node for the pod {name}")
+        return get(path)
 
     def snapshot_of(self, pod: Mapping[str, Any]) -> Snapshot:
         """What the SDK reads in a pod's volume."""
@@ -172,6 +183,14 @@ class Shop:
                 raise ClusterError(f"expected {what} within {seconds:.0f} s")
             time.sleep(0.05)  # Neither files nor the API server tell of all this in one place.
         return time.monotonic() - started
+
+    def _is_listening(self) -> bool:
+        for port in self._runner.ports_of(PORT, app="orders"):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                return False
+        return True
 
     def _items(self, path: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self._control_plane.api.get(path)["items"]
