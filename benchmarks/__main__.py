@@ -26,6 +26,7 @@ BENCHMARKS = (
     "footprint",
     "authz",
     "issuance",
+    "admission",
     "users",
 )
 REPORT = Path("build/bench.json")

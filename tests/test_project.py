@@ -60,7 +60,7 @@ class TestSources:
         """Each Python file starts with its SPDX line."""
         files = [
             p
-            for d in ("kubetls_sdk", "examples", "benchmarks", "tests")
+            for d in ("kubetls_sdk", "webhook", "cluster", "examples", "benchmarks", "tests")
             for p in (ROOT / d).rglob("*.py")
         ]
         missing = [
