@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ("policy", "preflight")
 
-_COLUMN = 24
-
 
 @click.command()
 @config_option
@@ -28,8 +26,9 @@ def preflight(config: Path) -> None:
     from webhook.preflight import Verdict
 
     findings = asyncio.run(_findings(config))
+    width = max(len(finding.subject) for finding in findings)
     for finding in findings:
-        click.echo(f"{finding.verdict:<9}{finding.subject:<{_COLUMN}}{finding.message}")
+        click.echo(f"{finding.verdict:<7}  {finding.subject:<{width}}  {finding.message}")
     sys.exit(any(finding.verdict is Verdict.FAILURE for finding in findings))
 
 
