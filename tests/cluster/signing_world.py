@@ -89,12 +89,12 @@ class SigningWorld:
         process = Process(
             identity,
             [
-                *(sys.executable, "-m", "tests.cluster.replica_program", part),
-                *("--config", str(self.config), "--kubeconfig", str(kubeconfig)),
-                *("--identity", identity),
+                *(sys.executable, "-m", "webhook", part, "--config", str(self.config)),
+                *("--identity", identity, "--host", "127.0.0.1", "--status-port", "0"),
+                *(["--no-serving-certificate"] if part == "sign" else []),
             ],
             log=self.control_plane.folder / f"{identity}.log",
-            environment={"PYTHONPATH": str(ROOT)},
+            environment={"PYTHONPATH": str(ROOT), "KUBECONFIG": str(kubeconfig)},
         )
         process.start()
         try:

@@ -5,16 +5,30 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
+import socket
 import subprocess
+import sys
 
 import pytest
 from cryptography import x509
 
 from cluster import ApiStatusError, ControlPlane, HollowNode
+from cluster.ports import free_ports
+from cluster.process import Process
 from kubetls_sdk.volume_source import VolumeSource
-from tests.cluster.signing_world import SigningWorld, secret_pod
+from tests.cluster.pods import pod
+from tests.cluster.signing_world import ROOT, SigningWorld, secret_pod, volume
 from tests.waiting import until
+
+WEB = "spiffe://example.org/ns/shop/sa/default"
+
+
+def is_listening(port):
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def new_name():
@@ -103,6 +117,33 @@ class TestDelivery:
         assert secret["type"] == "kubetls.gauntletwizard.net/workload"
         (owner,) = secret["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"]) == ("Pod", created["metadata"]["uid"])
+
+    def test_speaks_with_pods_of_the_other_mode(self, world):
+        """A pod with a Secret and one with a pod certificate speak mTLS, and know each other."""
+        first = world.create_pod("shop", secret_pod("caller", new_name()))
+        second = world.create_pod("shop", pod("callee", volumes=[volume()]))
+        places = world.files(first, kind="secret"), world.files(second)
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "kubetls_sdk", "serve", "tests.cluster.echo:app"]
+        server = Process(
+            "echo",
+            [*command, "--no-policy", "--port", str(port), "--volume", str(places[1])],
+            log=world.control_plane.folder / "echo.log",
+            environment={"PYTHONPATH": str(ROOT)},
+        )
+        server.start()
+        try:
+            until(lambda: is_listening(port), timeout=20)
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.cluster.echo", f"https://127.0.0.1:{port}/", WEB],
+                env={**os.environ, "KUBETLS_DIR": str(places[0]), "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+        finally:
+            server.end()
+        assert (done.stdout.strip(), done.returncode) == (WEB, 0), done.stderr
 
     def test_new_service(self, world):
         """A Service that is created later is in the certificate at once."""
