@@ -13,7 +13,7 @@ import pytest
 from kubetls_sdk import TrustDomain, audit
 from kubetls_sdk.authz import PolicySet
 from tests.integration.grpc_world import World, path, serve
-from tests.integration.test_grpc_server_streams import _Messages, _open
+from tests.integration.test_grpc_server_streams import _Messages, _open, ended_with
 from tests.waiting import until
 
 KINDS = ["threaded", "async"]
@@ -49,7 +49,7 @@ class TestStreams:
             with serve(world, kind, policy=holder, stream_recheck=0.3) as serving:
                 call, release = _open(serving.channel(), serving.orders, arity)
                 holder.current = policies("other")
-                until(lambda: not call.is_active(), timeout=3)
+                ended_with(call, arity)
                 expected = {grpc.StatusCode.PERMISSION_DENIED}
                 if kind == "threaded":  # it can only be cancelled while it waits
                     expected.add(grpc.StatusCode.CANCELLED)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from kubetls_sdk import ConfigurationError, TrustBundleSet, audit
-from kubetls_sdk.server import _grpc_peer
+from kubetls_sdk.server import _grpc_peer, refusal_log
 from kubetls_sdk.server.grpc import HEALTH, REFLECTION, caller, server
 from kubetls_sdk.testing import FAULTS, DevelopmentCA
 from tests.integration.grpc_world import (
@@ -40,6 +40,12 @@ policies:
         from: {namespace: shop, serviceAccount: web}
         to: {grpc: "shop.Orders/unary_unary"}
 """
+
+
+@pytest.fixture(autouse=True)
+def fresh_quotas(monkeypatch):
+    """Refusals of earlier tests leave no lines out here."""
+    monkeypatch.setattr(refusal_log, "_quotas", {})
 
 
 @pytest.fixture

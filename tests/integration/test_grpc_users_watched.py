@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kubetls_sdk import audit, metrics
-from kubetls_sdk.server import _grpc_gate
+from kubetls_sdk.server import _grpc_gate, refusal_log
 from kubetls_sdk.users import Users
 from tests.integration.grpc_users import (
     ALICE,
@@ -29,12 +29,18 @@ from tests.integration.grpc_users import (
     settings,
 )
 from tests.integration.grpc_world import ARITIES, KINDS, World, code_of, path
-from tests.integration.test_grpc_server_streams import _open
+from tests.integration.test_grpc_server_streams import _open, ended_with
 from tests.tokens import ISSUER
 from tests.waiting import until
 
 UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
 STREAMS = ("unary_stream", "stream_unary", "stream_stream")
+
+
+@pytest.fixture(autouse=True)
+def fresh_quotas(monkeypatch):
+    """Refusals of earlier tests leave no lines out here."""
+    monkeypatch.setattr(refusal_log, "_quotas", {})
 
 
 @pytest.fixture
@@ -107,8 +113,7 @@ class TestExpiry:
         with serve_users(world, kind, users=users, stream_recheck=0.3) as serving:
             metadata = bearer(SIGNER.token(exp=int(time.time()) + 2))
             call, release = _open(serving.channel(), serving.orders, arity, metadata=metadata)
-            with pytest.raises(grpc.RpcError):
-                call.result(6) if arity == "stream_unary" else list(call)
+            ended_with(call, arity, 6)
             expected = {grpc.StatusCode.UNAUTHENTICATED}
             if kind == "threaded":  # it can only be cancelled while it waits
                 expected.add(grpc.StatusCode.CANCELLED)
@@ -147,7 +152,7 @@ class TestPolicyChange:
                 channel, serving.orders, arity, metadata=metadata, running=2
             )
             holder.current = policies(RULES)
-            until(lambda: not call.is_active(), timeout=3)
+            ended_with(call, arity)
             assert other.is_active()
             other.cancel()
             release.set()
