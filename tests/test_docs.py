@@ -44,6 +44,8 @@ PROGRAMS = {"kubetls", "python", "pip", "make", "kubectl", "curl", "export", "gu
     "pytest",
     "git",
     "cd",
+    "helm",
+    "docker",
 }
 
 
@@ -134,6 +136,8 @@ class TestBlocks:
         if "issuers" in documents[0]:
             assert parse_settings(block.code, file=str(block)).issuers
             return
+        if block.title in {"platform.yaml", "values.yaml"}:
+            return  # tests/test_platform_docs.py
         for document in documents:
             assert {"apiVersion", "kind"} <= document.keys(), block
 
