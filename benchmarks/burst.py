@@ -15,7 +15,7 @@ import os
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,22 +83,33 @@ async def burst(kubeconfig: Path) -> tuple[list[float], float]:
     answered: dict[str, float] = {}
     async with await Api.connect(kubeconfig) as api:
         await api.create(NAMESPACES, {"metadata": {"name": "burst"}})
-        listed = await api.list(POD_CERTIFICATE_REQUESTS)
-        events = api.watch(POD_CERTIFICATE_REQUESTS, resource_version=listed.resource_version)
+        version = (await api.list(POD_CERTIFICATE_REQUESTS)).resource_version
         await api.create(DEPLOYMENTS, _deployment(), namespace="burst")
         async with asyncio.timeout(_SECONDS):
-            async for event in events:
-                if event.type not in {"ADDED", "MODIFIED"} or "spec" not in event.object:
-                    continue
-                uid, now = event.object["metadata"]["uid"], time.monotonic()
-                made.setdefault(uid, now)
-                if (event.object.get("status") or {}).get("certificateChain"):
-                    answered.setdefault(uid, now)
-                if len(answered) == PODS_AT_ONCE:
-                    break
-        await events.aclose()
+            while len(answered) < PODS_AT_ONCE:  # A watch may end at any time.
+                version = await _follow(api, version, made, answered)
+    await asyncio.sleep(0.5)  # connections that were left in the middle of much still close
     delays = [answered[uid] - made[uid] for uid in answered]
     return delays, max(answered.values()) - min(made.values())
+
+
+async def _follow(
+    api: Api, version: str, made: dict[str, float], answered: dict[str, float]
+) -> str:
+    """Note when requests are made and answered, until all are or the watch ends."""
+    events = api.watch(POD_CERTIFICATE_REQUESTS, resource_version=version)
+    async with aclosing(events):
+        async for event in events:
+            version = event.resource_version
+            if event.type not in {"ADDED", "MODIFIED"}:
+                continue
+            uid, now = event.object["metadata"]["uid"], time.monotonic()
+            made.setdefault(uid, now)
+            if (event.object.get("status") or {}).get("certificateChain"):
+                answered.setdefault(uid, now)
+            if len(answered) == PODS_AT_ONCE:
+                break
+    return version
 
 
 async def crowd(kubeconfig: Path) -> None:

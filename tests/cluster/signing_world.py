@@ -82,7 +82,7 @@ class SigningWorld:
         ).stdout
 
     @contextmanager
-    def replica(self, part: str = "sign", identity: str = "signer-1"):
+    def replica(self, part: str = "sign", identity: str = "signer-1", *, status_port: int = 0):
         """Run a replica as its service account; yields its process."""
         account = {"sign": "kubetls-signer", "secrets": "kubetls-secret-issuer"}[part]
         kubeconfig = self.control_plane.kubeconfig_of_service_account(SYSTEM, account)
@@ -90,7 +90,8 @@ class SigningWorld:
             identity,
             [
                 *(sys.executable, "-m", "webhook", part, "--config", str(self.config)),
-                *("--identity", identity, "--host", "127.0.0.1", "--status-port", "0"),
+                *("--identity", identity, "--host", "127.0.0.1"),
+                *("--status-port", str(status_port)),
                 *(["--no-serving-certificate"] if part == "sign" else []),
             ],
             log=self.control_plane.folder / f"{identity}.log",

@@ -8,16 +8,23 @@ import json
 import random
 import signal
 import threading
+from http.client import HTTPConnection
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cluster import ApiStatusError, ControlPlane, HollowNode
+from cluster import ApiStatusError, ControlPlane, HollowNode, Options
+from cluster.ports import free_ports
 from kubetls_sdk.volume_source import VolumeSource
 from tests.cluster.pods import pod
 from tests.cluster.signing_world import OTHER_SIGNER, SIGNER, SigningWorld, volume
 from tests.waiting import until
 from tests.webhook.signing.world import csr
+
+BETA = {"certificates.k8s.io/v1beta1": True}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +32,7 @@ def world(tmp_path_factory):
     """A cluster of this module's own, since signers of others would answer its requests."""
     folder = tmp_path_factory.mktemp("signing")
     with (
-        ControlPlane(folder) as control_plane,
+        ControlPlane(folder, options=Options(runtime_config=BETA)) as control_plane,
         HollowNode(control_plane, "node-1") as first,
         HollowNode(control_plane, "node-2") as second,
     ):
@@ -43,6 +50,18 @@ def signer(world):
     """One replica."""
     with world.replica() as process:
         yield process
+
+
+def status(port, path):
+    """Status of a probe; 0 without an answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
 
 
 def verdicts(world, namespace, name):
@@ -128,6 +147,76 @@ class TestIssue:
         assert {"web", "lonely"} <= {line["pod"] for line in issued}
         assert "PRIVATE KEY" not in text
         assert "BEGIN" not in text
+
+
+class TestOldNode:
+    """A node of 1.35, played by hand: the key of its requests is only seen in v1beta1."""
+
+    @pytest.fixture
+    def created(self, world):
+        """A pod on such a node."""
+        world.api.post("/api/v1/nodes", {"metadata": {"name": "node-old"}})
+        body = pod("old", volumes=[volume()])
+        yield world.create_pod("shop", body | {"spec": body["spec"] | {"nodeName": "node-old"}})
+        world.api.delete("/api/v1/nodes/node-old")
+
+    def ask(self, world, created):
+        """Make the request that its kubelet would make."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        uid = created["metadata"]["uid"]
+        proof = key.sign(uid.encode(), ec.ECDSA(hashes.SHA256()))
+        node = world.api.get("/api/v1/nodes/node-old")
+        account = world.api.get("/api/v1/namespaces/shop/serviceaccounts/default")
+        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        spec = {
+            "signerName": SIGNER,
+            "podName": "old",
+            "podUID": uid,
+            "serviceAccountName": "default",
+            "serviceAccountUID": account["metadata"]["uid"],
+            "nodeName": "node-old",
+            "nodeUID": node["metadata"]["uid"],
+            "pkixPublicKey": base64.b64encode(public).decode(),
+            "proofOfPossession": base64.b64encode(proof).decode(),
+        }
+        body = {
+            "apiVersion": "certificates.k8s.io/v1beta1",
+            "kind": "PodCertificateRequest",
+            "metadata": {"name": "req-old", "namespace": "shop"},
+            "spec": spec,
+        }
+        kubeconfig = world.control_plane.kubeconfig_for("system:node:node-old", ["system:nodes"])
+        world.kubectl(f"--kubeconfig={kubeconfig}", "create", "-f", "-", stdin=json.dumps(body))
+        return key
+
+    def test_gets_its_certificate(self, world, created):
+        """A request that v1 shows without a key is read in v1beta1, and answered."""
+        key = self.ask(world, created)
+        with world.replica(identity="for-old-nodes"):
+            until(lambda: verdicts(world, "shop", "old"), timeout=30)
+        (request,) = [
+            each for each in world.requests("shop") if each["metadata"]["name"] == "req-old"
+        ]
+        assert not request["spec"].get("stubPKCS10Request")
+        assert verdicts(world, "shop", "old") == [("Issued", "Issued")]
+        chain = request["status"]["certificateChain"].encode()
+        assert x509.load_pem_x509_certificate(chain).public_key() == key.public_key()
+
+
+class TestEnd:
+    def test_leaves_the_group(self, world):
+        """A replica that is told to end is not ready any more, and its Lease is gone."""
+        (port,) = free_ports(1)
+        leases = "/apis/coordination.k8s.io/v1/namespaces/kubetls-system/leases"
+        lease = f"{leases}/kubetls-signer-ends"
+        with world.replica(identity="ends", status_port=port) as process:
+            until(lambda: status(port, "/readyz") == 200, timeout=30)
+            assert status(port, "/healthz") == 200
+            assert world.api.exists(lease)
+            process.send(signal.SIGTERM)
+            until(lambda: not process.is_running, timeout=15)
+            assert not world.api.exists(lease)
+            assert "Traceback" not in process.log.read_text()
 
 
 class TestRestarts:

@@ -86,7 +86,8 @@ class PodCertificates:
 
     def _parse(self, body: Mapping[str, Any]) -> PendingRequest:
         request = PendingRequest.of_pod(body)
-        if request.not_after is not None:
+        is_known = self._signer.pods.get(request.key[0], body["spec"]["podName"]) is not None
+        if request.not_after is not None and is_known:
             self._expiries[request.subject_uid] = request.not_after
         return request
 

@@ -15,7 +15,6 @@ import asyncio
 import logging
 import secrets
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +24,6 @@ from webhook.config import PlatformConfig
 from webhook.exceptions import WebhookError
 from webhook.followed_file import FollowedFile
 from webhook.issuance.service_names import ServiceIndex
-from webhook.names import SYSTEM_NAMESPACE
 from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
 from webhook.signing.audit import AuditLog
 from webhook.signing.configuration import Configuration
@@ -33,6 +31,7 @@ from webhook.signing.missing_sources import MissingSources, old_node
 from webhook.signing.pod_certificates import PodCertificates
 from webhook.signing.record import Record
 from webhook.signing.requests import pod_certificate_resource
+from webhook.signing.settings import SignerSettings
 from webhook.signing.signer import Signer
 from webhook.signing.signing_requests import SigningRequests
 from webhook.trust.leader import lead
@@ -40,7 +39,6 @@ from webhook.trust.pool_source import PoolSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from webhook.api import Resource
     from webhook.signing.inbox import Inbox
@@ -53,44 +51,6 @@ STALE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _TELL_SECONDS: Final = 10.0
 _REDISCOVER_SECONDS: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignerSettings:
-    """What a replica is started with.
-
-    Attributes:
-        config: The platform's configuration, a mounted file.
-        identity: Of this replica: its pod's name.
-        namespace: Where the control plane lives.
-        kubeconfig: How to reach the API server; None: as the pod's service account.
-        secret_issuer: Name of the secret issuer's service account; empty: there is none.
-        host: Where probes and metrics are served.
-        status_port: Of probes and metrics.
-        limit: Answers under way at once, of each kind.
-        drain_seconds: How long an end waits for what is under way.
-        leads: Whether it stands for election as the leader (`webhook.trust.leader`).
-        keeps_serving: Whether the leader keeps the webhook's serving certificate.
-    """
-
-    config: Path
-    identity: str
-    namespace: str = SYSTEM_NAMESPACE
-    kubeconfig: Path | None = None
-    secret_issuer: str = "kubetls-secret-issuer"  # noqa: S105 - the name of an account
-    host: str = "0.0.0.0"  # noqa: S104 - the kubelet comes from outside the pod
-    status_port: int = 8080
-    limit: int = 32
-    drain_seconds: float = 10.0
-    leads: bool = True
-    keeps_serving: bool = True
-
-    @property
-    def secret_issuer_user(self) -> str:
-        """The secret issuer's account as the API server names it."""
-        if not self.secret_issuer:
-            return ""
-        return f"system:serviceaccount:{self.namespace}:{self.secret_issuer}"
 
 
 class SignerReplica:
@@ -166,13 +126,14 @@ class SignerReplica:
                 replicas.joined(),
             )
             self._inboxes = inboxes
+            pools.subscribe(lambda _zone: self._hurry())
             missing = MissingSources(pods, nodes, events=events, replicas=replicas)
             try:
                 self._has_started = True
                 _log.info("%s answers requests", settings.identity)
                 await run_all(
                     *(inbox.shares.run() for inbox in inboxes),
-                    _keep_following(file, configuration, pools, inboxes),
+                    self._keep_following(file, configuration, pools),
                     every(_TELL_SECONDS, missing.tell),
                     _end_when_discovery_changes(api, resource),
                     *([self._lead(api, configuration)] if settings.leads else []),
@@ -181,6 +142,11 @@ class SignerReplica:
                 self._has_started = False
                 within = settings.drain_seconds
                 await asyncio.gather(*(inbox.worklist.close(within=within) for inbox in inboxes))
+
+    def _hurry(self) -> None:
+        """An authority or another configuration is there: what waited for it need not wait on."""
+        for inbox in self._inboxes:
+            inbox.worklist.hurry_all()
 
     async def _lead(self, api: Api, configuration: Configuration) -> None:
         settings = self._settings
@@ -196,6 +162,21 @@ class SignerReplica:
                 keeps_serving=settings.keeps_serving,
             )
         )
+
+    async def _keep_following(
+        self,
+        file: FollowedFile[PlatformConfig],
+        configuration: Configuration,
+        pools: PoolSource,
+    ) -> None:
+        followed = None
+        while True:
+            if configuration.current is not followed:
+                followed = configuration.current
+                await _follow(followed, pools, self._inboxes)
+                self._hurry()
+            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.to_thread(file.look)
 
     def _make_inboxes(
         self,
@@ -253,21 +234,6 @@ async def _end_when_discovery_changes(api: Api, resource: Resource | None) -> No
         await asyncio.sleep(_REDISCOVER_SECONDS)
         if await _discovered(api) != resource:
             raise WebhookError("the API server serves another version of PodCertificateRequest")
-
-
-async def _keep_following(
-    file: FollowedFile[PlatformConfig],
-    configuration: Configuration,
-    pools: PoolSource,
-    inboxes: Iterable[Inbox],
-) -> None:
-    followed = None
-    while True:
-        if configuration.current is not followed:
-            followed = configuration.current
-            await _follow(followed, pools, inboxes)
-        await asyncio.sleep(_LOOK_SECONDS)
-        await asyncio.to_thread(file.look)
 
 
 async def _follow(config: PlatformConfig, pools: PoolSource, inboxes: Iterable[Inbox]) -> None:

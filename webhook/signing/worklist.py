@@ -125,6 +125,11 @@ class Worklist(Generic[K]):
             entry.timer.cancel()
             self._enqueue(key, entry)
 
+    def hurry_all(self) -> None:
+        """End all back-offs: something that many may wait for has come."""
+        for key in tuple(self._entries):
+            self.hurry(key)
+
     def forget(self, key: K) -> None:
         """Drop a key; an attempt that is under way ends by itself."""
         entry = self._entries.get(key)

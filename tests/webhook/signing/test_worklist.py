@@ -126,6 +126,17 @@ class TestFailure:
         worklist.hurry("key")
         await eventually(lambda: work.done == ["key"])
 
+    async def test_hurry_all(self, work):
+        """What many waited for ends all back-offs at once."""
+        keys = [f"key-{number}" for number in range(10)]
+        work.failures = dict.fromkeys(keys, 1)
+        worklist = Worklist(work, backoff=Backoff(1000, 1000))
+        for key in keys:
+            worklist.add(key)
+        await eventually(lambda: all(each.timer for each in worklist._entries.values()))
+        worklist.hurry_all()
+        await eventually(lambda: sorted(work.done) == keys)
+
     async def test_forgotten(self, work):
         """What is forgotten is not tried again."""
         work.failures = {"key": 1}
