@@ -24,6 +24,7 @@ from webhook import choice, config_document, names
 from webhook.api import resources
 from webhook.cli.command_line import webhook as commands
 from webhook.config import KeyType, Mode, PlatformConfig
+from webhook.injection import container
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/platform").glob("*.md"))
@@ -98,6 +99,21 @@ class TestConfiguration:
         assert config.zones["default"].signer_name == names.DEFAULT_SIGNER_NAME
         assert f"`{names.DEFAULT_SIGNER_NAME}` for the zone `default`" in page
         assert f"| `clusterDomain` | `{config.cluster_domain}` |" in page
+
+
+class TestOverview:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            names.VOLUME,
+            names.DEFAULT_MOUNT_PATH,
+            container.CREDENTIAL_FOLDER,
+            container.TRUST_DOMAIN,
+        ],
+    )
+    def test_names(self, name):
+        """What a pod has is named as the injector names it."""
+        assert f"`{name}`" in text_of("overview")
 
 
 class TestAnnotations:

@@ -20,15 +20,17 @@ CHART = MANIFESTS / "chart"
 SYSTEM = "kubetls-system"
 
 
-def helm(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Helm, which writes nothing outside of its arguments."""
+def helm(
+    *arguments: str, stdin: str | None = None, home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Helm, with a home of its own or none."""
     return subprocess.run(
         [binaries.find("helm"), *arguments],
         input=stdin,
         capture_output=True,
         text=True,
         timeout=50,
-        env={"HOME": "/nonexistent", "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(home or "/nonexistent"), "PATH": "/usr/bin:/bin"},
     )
 
 

@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
-from cluster import binaries
+from cluster import WITHOUT_TRUST_BUNDLES, ControlPlane, Options, binaries
 from kubetls_sdk.testing import DevelopmentCA
 from tests.cluster.chart import CHART, MANIFESTS, SYSTEM, helm, one, rendered, template
+from tests.markdown import blocks
 from webhook.cli.command_line import webhook
 from webhook.config import Mode, PlatformConfig
-from webhook.names import CONFIGURATION_KEY, CONFIGURATION_MAP, INJECTOR, SERVING_SECRET
+from webhook.names import CONFIGURATION_KEY, CONFIGURATION_MAP, INJECTOR, PREFIX, SERVING_SECRET
+
+ROOT = Path(__file__).parent.parent.parent
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 
 PEM = DevelopmentCA("partner.example").bundle.to_pem().decode()
 OWN_PEM = DevelopmentCA("corp.example").bundle.to_pem().decode()
@@ -73,7 +80,7 @@ MATRIX = {
         },
         "injector": {"replicas": 3, "failurePolicy": "Ignore", "timeoutSeconds": 2},
         "signer": {"replicas": 3},
-        "networkPolicy": {"metricsNamespaces": ["monitoring"]},
+        "networkPolicy": {"metricsNamespaces": ["monitoring"], "apiServerPorts": [16443]},
         "logLevel": "warning",
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists"}],
@@ -253,6 +260,96 @@ class TestPodSecurity:
         assert len(dry_run(kubectl, pods).splitlines()) == len(pods)
 
 
+class TestExternalSigner:
+    def test_rights(self):
+        """The signer may approve for an external signer, and sign and attest for its own only."""
+        role = one(rendered(MATRIX["zones and partners"]), "ClusterRole", "kubetls-signer")
+        external = ZONES[2]["externalSigner"]
+        verbs = {
+            name: rule["verbs"]
+            for rule in role["rules"]
+            if rule["resources"] == ["signers"]
+            for name in rule["resourceNames"]
+        }
+        own = ["sign", "approve", "attest"]
+        assert verbs == {
+            "kubetls.gauntletwizard.net/workload": own,
+            "kubetls.gauntletwizard.net/pci": own,
+            "corp.example/workload": own,
+            external: ["approve"],
+            "kubetls.gauntletwizard.net/partner": ["attest"],
+        }
+
+
+class Release:
+    """The chart as a release of Helm's, in a cluster of its own."""
+
+    def __init__(self, control_plane, home):
+        self.api = control_plane.api
+        self._kubeconfig = control_plane.kubeconfig
+        self._home = home
+
+    def helm(self, command, *arguments):
+        place = (f"--kubeconfig={self._kubeconfig}", f"--namespace={SYSTEM}")
+        done = helm(command, "kubetls", *arguments, *place, home=self._home)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def registration(self):
+        return self.api.get(f"{ADMISSION}/mutatingwebhookconfigurations/{INJECTOR}")
+
+
+@pytest.fixture(scope="module", params=[Options(), WITHOUT_TRUST_BUNDLES], ids=["new", "old"])
+def release(request, tmp_path_factory):
+    """A release on a cluster with pod certificates, and on one that has never heard of them."""
+    folder = tmp_path_factory.mktemp("release")
+    with ControlPlane(folder, options=request.param) as control_plane:
+        found = Release(control_plane, folder)
+        values = ("--set=trustDomain=example.org", "--set=secretIssuer.enabled=true")
+        notes = found.helm("install", str(CHART), *values, "--create-namespace")
+        assert "python3 -m webhook preflight" in notes
+        yield found
+
+
+class TestRelease:
+    """The tests go on from each other: installed, upgraded, uninstalled."""
+
+    def test_upgrade_keeps_what_the_leader_wrote(self, release):
+        """An upgrade leaves the caBundle alone, which no manifest has."""
+        found = release.registration()
+        bundle = base64.b64encode(PEM.encode()).decode()
+        found["webhooks"][0]["clientConfig"]["caBundle"] = bundle
+        path = f"{ADMISSION}/mutatingwebhookconfigurations/{INJECTOR}"
+        release.api.put(path, found)
+        release.helm("upgrade", str(CHART), "--reuse-values", "--set=injector.timeoutSeconds=3")
+        (webhook,) = release.registration()["webhooks"]
+        assert webhook["clientConfig"]["caBundle"] == bundle
+        assert webhook["timeoutSeconds"] == 3
+
+    def test_namespaces_and_secrets_of_others(self, release):
+        """The policies hinder nobody on a cluster of either kind."""
+        release.api.post("/api/v1/namespaces", {"metadata": {"name": "others"}})
+        release.api.post(
+            "/api/v1/namespaces/others/secrets", {"metadata": {"name": "theirs"}, "type": "Opaque"}
+        )
+
+    def test_uninstall_leaves_pools_and_bundles(self, release):
+        """What holds the keys, and what pods trust, survives; nothing stands in the way of pods."""
+        secrets = f"/api/v1/namespaces/{SYSTEM}/secrets"
+        pool = {
+            "metadata": {"name": "kubetls-ca-default"},
+            "type": "kubetls.gauntletwizard.net/ca-pool",
+        }
+        release.api.post(secrets, pool)
+        release.helm("uninstall")
+        assert release.api.exists(f"{secrets}/kubetls-ca-default")
+        for kind in ("mutatingwebhookconfigurations", "validatingadmissionpolicies"):
+            names = [
+                each["metadata"]["name"] for each in release.api.get(f"{ADMISSION}/{kind}")["items"]
+            ]
+            assert [name for name in names if name.startswith("kubetls")] == []
+
+
 class TestKustomize:
     def test_is_what_the_chart_says(self, tmp_path):
         """The rendered files are those that `render` writes now."""
@@ -279,8 +376,33 @@ class TestKustomize:
         config = one(objects, "ConfigMap", CONFIGURATION_MAP)["data"][CONFIGURATION_KEY]
         assert list(PlatformConfig.parse(config).zones) == ["default"]
 
+    def test_documented_zone(self, kubectl, tmp_path):
+        """The patches that the documentation shows for another zone give the rights it needs."""
+        page = ROOT / "docs/platform/install.md"
+        (block,) = [each for each in blocks(page, ROOT) if each.title == "kustomization.yaml"]
+        overlay = tmp_path / "overlay"
+        overlay.mkdir()
+        shutil.copytree(MANIFESTS / "kustomize/base", tmp_path / "base")
+        (overlay / "kustomization.yaml").write_text(block.code)
+        objects = list(yaml.safe_load_all(kubectl("kustomize", str(overlay))))
+        chart = rendered({"platform": {"zones": ZONES[:2]}})
+        for kind, name in (("Role", "kubetls-ca-pci"), ("ClusterRole", f"{PREFIX}/pci")):
+            assert _verbs(one(objects, kind, "kubetls-signer"), name) == _verbs(
+                one(chart, kind, "kubetls-signer"), name
+            )
+
     def test_no_helm_in_it(self):
         """Nothing says that Helm manages what kustomize applies."""
         text = (MANIFESTS / "kustomize/base/kubetls.yaml").read_text()
         assert "Helm" not in text
         assert "Source:" not in text
+
+
+def _verbs(role, name):
+    """What a role allows with an object of a name."""
+    return {
+        verb
+        for rule in role["rules"]
+        if name in rule.get("resourceNames", [])
+        for verb in rule["verbs"]
+    }
