@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from webhook.api import ApiError, ConflictError, NotFoundError
+from webhook.api.backoff import Backoff
 from webhook.api.events import reference
 from webhook.api.resources import PODS
 from webhook.exceptions import IssuanceError
@@ -38,7 +39,6 @@ from webhook.secrets.keys import new_key
 from webhook.secrets.plan import plan_for
 from webhook.secrets.writer import ForeignSecretError
 from webhook.signing.audit import AuditLog
-from webhook.signing.backoff import Backoff
 from webhook.signing.worklist import Again, Lane, Worklist
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ __all__ = ("SecretIssuer",)
 
 _log = logging.getLogger(__name__)
 
-BACKOFF: Final = Backoff(first_seconds=0.5, longest_seconds=120.0)
+_FIRST_SECONDS: Final = 0.5
+_LONGEST_SECONDS: Final = 120.0
 _SPREAD_SECONDS: Final = 300.0
 _NEWS_SECONDS: Final = 60.0
 """A change is news to who takes a pod over: longer than it takes to find a replica dead."""
@@ -128,7 +129,11 @@ class SecretIssuer:
         self._held: dict[str, Held] = {}
         self._due: dict[str, float] = {}
         self._touched: dict[str, float] = {}
-        self.worklist: Worklist[Key] = Worklist(self._keep, limit=limit, backoff=BACKOFF)
+        self.worklist: Worklist[Key] = Worklist(
+            self._keep,
+            limit=limit,
+            backoff=lambda: Backoff(initial=_FIRST_SECONDS, maximum=_LONGEST_SECONDS),
+        )
         pods.subscribe(self._pod_changed)
         services[0].subscribe(self._service_changed)
         metrics.HELD.set_function(lambda: len(self._held))
@@ -215,7 +220,7 @@ class SecretIssuer:
             reason = err.reason if isinstance(err, IssuanceError) else "ForeignSecret"
             await self._complain(pod, reason, err, attempt)
             if isinstance(err, IssuanceError) and not err.is_retryable:
-                raise Again(str(err), at_least=BACKOFF.longest_seconds) from err
+                raise Again(str(err), at_least=_LONGEST_SECONDS) from err
             raise Again(str(err)) from err
         except (ConflictError, NotFoundError) as err:
             self._held.pop(pod.uid, None)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from webhook.signing.backoff import Backoff
+from webhook.api.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,7 +56,7 @@ class Again(Exception):  # noqa: N818 - a request to the list, not a fault
 class _Entry:
     lane: Lane
     deadline: float
-    failures: int = 0
+    backoff: Backoff
     is_under_way: bool = False
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
     ticket: int = 0
@@ -70,7 +70,7 @@ class Worklist(Generic[K]):
         work: Does the work of one key, given how often it was tried in vain; raises `Again` when
             it cannot be done yet. Any other exception is logged and counts as `Again`.
         limit: How many run at once.
-        backoff: Between attempts.
+        backoff: Makes the waits between attempts of one key.
         waited: Told how many seconds a key waited for its turn.
     """
 
@@ -79,13 +79,13 @@ class Worklist(Generic[K]):
         work: Callable[[K, int], Awaitable[None]],
         *,
         limit: int = 32,
-        backoff: Backoff | None = None,
+        backoff: Callable[[], Backoff] = lambda: Backoff(initial=0.25, maximum=30.0),
         waited: Callable[[float], None] | None = None,
     ) -> None:
         self._work = work
         self._waited = waited
         self._limit = limit
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._entries: dict[K, _Entry] = {}
         self._lanes: dict[Lane, list[tuple[float, int, K]]] = {lane: [] for lane in Lane}
         self._tickets = itertools.count(1)
@@ -114,7 +114,8 @@ class Worklist(Generic[K]):
             deadline: Unix time that orders renewals; None: as urgent as if it were now.
         """
         if key not in self._entries:
-            entry = _Entry(lane, time.time() if deadline is None else deadline)
+            at = time.time() if deadline is None else deadline
+            entry = _Entry(lane, at, self._backoff())
             self._entries[key] = entry
             self._enqueue(key, entry)
 
@@ -193,7 +194,7 @@ class Worklist(Generic[K]):
     async def _attempt(self, key: K) -> None:
         entry = self._entries[key]
         try:
-            await self._work(key, entry.failures)
+            await self._work(key, entry.backoff.failures)
         except Again as again:
             self._postpone(key, entry, again.at_least)
         except Exception:  # noqa: BLE001 - one key's fault must not stop the list
@@ -204,8 +205,7 @@ class Worklist(Generic[K]):
 
     def _postpone(self, key: K, entry: _Entry, at_least: float) -> None:
         entry.is_under_way = False
-        entry.failures += 1
         if self._is_closed:
             return
-        delay = self._backoff.delay(entry.failures, at_least=at_least)
+        delay = entry.backoff.delay(at_least=at_least)
         entry.timer = asyncio.get_running_loop().call_later(delay, self._enqueue, key, entry)

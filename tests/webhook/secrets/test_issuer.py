@@ -25,6 +25,7 @@ from tests.webhook.signing.world import (
     eventually,
 )
 from webhook.api import EventRecorder, Informer, Pod, Service, UnreachableError
+from webhook.api.backoff import Backoff
 from webhook.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
     CLUSTER_TRUST_BUNDLES,
@@ -40,7 +41,6 @@ from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
 from webhook.secrets.zone_bundles import ZoneBundles
-from webhook.signing.backoff import Backoff
 
 pytestmark = pytest.mark.anyio
 
@@ -110,7 +110,7 @@ class SecretWorld(World):
                 events=events,
                 now=self.clock,
             )
-            made.worklist._backoff = Backoff(0.01, 0.05)
+            made.worklist._backoff = lambda: Backoff(initial=0.01, maximum=0.05)
             made.news = news
             stack.push_async_callback(made.worklist.close, within=0.1)
             yield made
@@ -406,7 +406,7 @@ class TestExternalSigner:
         async with world.signer(), world.issuer() as issuer:
             await eventually(lambda: _approved(world))
             self.sign(world, kubetls_ca)
-            await eventually(lambda: issuer.worklist._entries["shop", "web"].failures)
+            await eventually(lambda: issuer.worklist._entries["shop", "web"].backoff.failures)
         assert world.secret() is None
 
 

@@ -360,4 +360,4 @@ def _key(request):
 
 def _failures(controller, request):
     entry = controller.inbox.worklist._entries.get(_key(request))
-    return entry.failures if entry else 0
+    return entry.backoff.failures if entry else 0

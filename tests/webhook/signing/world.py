@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.webhook.api_double import ApiDouble
 from webhook.api import EventRecorder, Informer, Pod, Service
+from webhook.api.backoff import Backoff
 from webhook.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
     EVENTS,
@@ -27,7 +28,6 @@ from webhook.config import PlatformConfig
 from webhook.exceptions import IssuanceError
 from webhook.issuance.service_names import ServiceIndex
 from webhook.signing.audit import AuditLog
-from webhook.signing.backoff import Backoff
 from webhook.signing.pod_certificates import PodCertificates
 from webhook.signing.record import Record
 from webhook.signing.requester import POD_NAME, POD_NAMESPACE, POD_UID
@@ -250,7 +250,7 @@ class World:
             yield controllers
 
     async def _started(self, inbox, enter, follow):
-        inbox.worklist._backoff = Backoff(0.01, 0.05)
+        inbox.worklist._backoff = lambda: Backoff(initial=0.01, maximum=0.05)
         await enter(inbox.requests)
         zones = self.config.current.zones.values()
         names = [zone.signer_name for zone in zones]
