@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "BUNDLE_AUTHORITIES",
+    "BUNDLE_FETCHES",
     "BUNDLE_STALE_SECONDS",
     "CONNECTIONS_ENDED",
     "DECISION_SECONDS",
@@ -59,6 +60,7 @@ GENERATION = "kubetls_snapshot_generation"
 SVID_NOT_AFTER = "kubetls_svid_not_after_timestamp_seconds"
 BUNDLE_AUTHORITIES = "kubetls_bundle_authorities"
 BUNDLE_STALE_SECONDS = "kubetls_bundle_stale_seconds"
+BUNDLE_FETCHES = "kubetls_bundle_fetches_total"
 HANDSHAKES = "kubetls_handshakes_total"
 HANDSHAKE_SECONDS = "kubetls_handshake_seconds"
 CONNECTIONS_ENDED = "kubetls_connections_ended_total"
@@ -125,6 +127,12 @@ METRICS = (
         "Time since a trust bundle that cannot be read now was last read; 0 when it can.",
         ("trust_domain",),
         merge="livemax",
+    ),
+    Metric(
+        BUNDLE_FETCHES,
+        "counter",
+        "Fetches of partners' trust bundles, by configured trust domain and result: ok or failed.",
+        ("trust_domain", "result"),
     ),
     Metric(
         HANDSHAKES,
