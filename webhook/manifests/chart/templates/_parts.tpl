@@ -110,9 +110,16 @@ spec:
             {{- range .ports }}
             - {{ toJson . }}
             {{- end }}
+          # A busy node takes its time to start Python: killed before that, a pod would never start.
+          startupProbe:
+            httpGet: {path: /healthz, port: status}
+            periodSeconds: 2
+            timeoutSeconds: 5
+            failureThreshold: 90
           livenessProbe:
             httpGet: {path: /healthz, port: status}
             periodSeconds: 10
+            timeoutSeconds: 5
           readinessProbe:
             httpGet: {path: /readyz, port: status}
             periodSeconds: 5
