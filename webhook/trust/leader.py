@@ -155,7 +155,12 @@ class Leader:
                 await self._attempt(f"zone {zone.name}", self._keep(zone, publisher, config))
             for partner in config.partners.values():
                 await self._attempt(f"partner {partner.name}", _publish(partner, publisher))
-            await self._attempt("removal of bundles", publisher.sweep(config))
+            spared = frozenset(
+                zone.signer_name
+                for zone in config.zones.values()
+                if f"zone {zone.name}" in self._failures
+            )
+            await self._attempt("removal of bundles", publisher.sweep(config, spared=spared))
         await self._attempt("serving certificate", self._keep_serving())
         await self._attempt("replaced leaves", self._watch_leaves(config))
         self._tell_failures(config)

@@ -85,8 +85,12 @@ class Publisher(Protocol):
             ApiError: Any other failure.
         """
 
-    async def sweep(self, config: PlatformConfig) -> None:
+    async def sweep(self, config: PlatformConfig, *, spared: frozenset[str]) -> None:
         """Remove what is ours and not wanted any more, and what others published as ours.
+
+        Args:
+            config: What is wanted.
+            spared: Signer names whose zones are in trouble: what they have stays.
 
         Raises:
             ApiError: The API server failed.
@@ -120,7 +124,7 @@ class TrustBundlePublisher:
         wanted = {"metadata": {"name": publication.name}, "spec": spec}
         return await _write(self._api, self.resource, wanted, publication, found)
 
-    async def sweep(self, config: PlatformConfig) -> None:
+    async def sweep(self, config: PlatformConfig, *, spared: frozenset[str] = frozenset()) -> None:
         """Remove what is ours and not wanted any more, and what others published as ours."""
         wanted = wanted_names(config)
         signers = [zone.signer_name for zone in config.zones.values()]
@@ -131,7 +135,8 @@ class TrustBundlePublisher:
         ]
         for query in queries:
             for body in (await self._api.list(self.resource, **query)).items:
-                if body["metadata"]["name"] not in wanted:
+                is_wanted = body["metadata"]["name"] in wanted
+                if not is_wanted and body["spec"].get("signerName") not in spared:
                     await self._remove(body)
 
     async def _remove(self, body: Mapping[str, Any]) -> None:
@@ -174,7 +179,7 @@ class ConfigMapPublisher:
         wanted = {"metadata": metadata, "data": {publication.key: publication.text}}
         return await _write(self._api, CONFIG_MAPS, wanted, publication, found)
 
-    async def sweep(self, config: PlatformConfig) -> None:
+    async def sweep(self, config: PlatformConfig, *, spared: frozenset[str] = frozenset()) -> None:
         """Leave all: the right to list and delete ConfigMaps is not ours."""
 
 

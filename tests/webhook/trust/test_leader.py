@@ -149,6 +149,15 @@ class TestRound:
         await term.round()
         assert term.api.all(CLUSTER_TRUST_BUNDLES) == before
 
+    async def test_a_zone_whose_trust_domain_was_changed_keeps_its_bundle(self):
+        """Its pool is of the old one: a mistake must not take their trust from running pods."""
+        term = Term()
+        await term.round()
+        term.configuration.text = PLATFORM.replace("example.org", "example.net")
+        await term.round()
+        assert term.bundles() == {BUNDLE}
+        assert value("kubetls_leader_failing_tasks") == 1
+
     async def test_a_failing_task_of_the_past_is_forgotten(self):
         """When the configuration no longer has the zone."""
         term = Term(TWO_ZONES)

@@ -147,6 +147,30 @@ class TestReplaced:
         rotated.answered("web", rotated.new)
         assert await judged(rotated, leaves) == {rotated.old_id}
 
+    async def test_the_order_in_which_requests_are_seen_does_not_matter(self, rotated, leaves):
+        """A list has them in any order: what was issued later counts."""
+        rotated.pod("web")
+        early = rotated.chain(rotated.new)
+        rotated.clock.pass_(timedelta(minutes=1))
+        rotated.answered("web", rotated.old, name="later")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        body = rotated.api.find(POD_CERTIFICATE_REQUESTS, "later", "shop")
+        body["metadata"] = {"namespace": "shop", "name": "earlier"}
+        body["status"]["certificateChain"] = early
+        rotated.api.put(POD_CERTIFICATE_REQUESTS, body)
+        assert await judged(rotated, leaves) == frozenset()
+
+    async def test_what_ended_pods_were_issued_is_forgotten(self, rotated, leaves):
+        """Or a year of Jobs would fill the memory."""
+        rotated.pod("web")
+        rotated.answered("web", rotated.new)
+        await judged(rotated, leaves)
+        assert set(leaves._last) == {"uid-web"}
+        rotated.api.remove(PODS, "web", "shop")
+        await judged(rotated, leaves)
+        assert leaves._last == {}
+
     async def test_requests_that_are_collected_are_remembered(self, rotated, leaves):
         """The controller manager deletes them after a quarter of an hour."""
         rotated.pod("web")

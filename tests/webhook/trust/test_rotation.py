@@ -103,6 +103,15 @@ class TestLostPool:
         await world.keep()
         assert world.states() == ["retired", "active"]
 
+    async def test_an_anchor_that_comes_back_with_its_key_is_no_relic(self, world):
+        """The corporate root is imported again from its backup: nothing is to be waited out."""
+        root = authority("corporate root")
+        await world.orders().import_authority(pem(root.certificate), key_pem(root))
+        await self.lost(world)
+        await world.orders().import_authority(pem(root.certificate), key_pem(root))
+        await world.settle()
+        assert world.states() == ["active"]
+
     async def test_it_can_be_forced(self, world):
         """With the word."""
         await self.lost(world)
