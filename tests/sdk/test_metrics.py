@@ -30,6 +30,7 @@ class TestNames:
             ("kubetls_svid_not_after_timestamp_seconds", "gauge", ()),
             ("kubetls_bundle_authorities", "gauge", ("trust_domain",)),
             ("kubetls_bundle_stale_seconds", "gauge", ("trust_domain",)),
+            ("kubetls_bundle_fetches_total", "counter", ("trust_domain", "result")),
             ("kubetls_handshakes_total", "counter", ("side", "result", "reason")),
             ("kubetls_handshake_seconds", "histogram", ("side",)),
             ("kubetls_connections_ended_total", "counter", ("side", "reason")),
