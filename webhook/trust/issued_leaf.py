@@ -33,11 +33,13 @@ class IssuedLeaf:
 
     Attributes:
         pod_uid: UID of the pod.
+        signer_name: Of the signer that was asked.
         issuer: Key identifier of the authority that signed.
         not_before: Of the leaf, aware UTC.
     """
 
     pod_uid: str
+    signer_name: str
     issuer: bytes
     not_before: datetime
 
@@ -45,7 +47,9 @@ class IssuedLeaf:
     def of_pod_certificate_request(cls, request: Mapping[str, Any]) -> IssuedLeaf | None:
         """Read a PodCertificateRequest; None while it has no certificate."""
         chain = (request.get("status") or {}).get("certificateChain")
-        return cls._of(request["spec"]["podUID"], chain.encode("ascii")) if chain else None
+        if not chain:
+            return None
+        return cls._of(request["spec"]["podUID"], request, chain.encode("ascii"))
 
     @classmethod
     def of_signing_request(cls, request: Mapping[str, Any]) -> IssuedLeaf | None:
@@ -54,15 +58,16 @@ class IssuedLeaf:
         bound = (request["spec"].get("extra") or {}).get(_BOUND_POD_UID) or ("",)
         named = (request["metadata"].get("annotations") or {}).get(_POD_UID)
         uid = named or bound[0]
-        return cls._of(uid, base64.b64decode(encoded)) if encoded and uid else None
+        return cls._of(uid, request, base64.b64decode(encoded)) if encoded and uid else None
 
     @classmethod
-    def _of(cls, pod_uid: str, chain: bytes) -> IssuedLeaf | None:
+    def _of(cls, pod_uid: str, request: Mapping[str, Any], chain: bytes) -> IssuedLeaf | None:
         leaf = x509.load_pem_x509_certificate(chain)
         issuer = find_extension(leaf.extensions, x509.AuthorityKeyIdentifier)
         if issuer is None or issuer.value.key_identifier is None:
             return None
-        return cls(pod_uid, issuer.value.key_identifier, leaf.not_valid_before_utc)
+        signer_name = request["spec"]["signerName"]
+        return cls(pod_uid, signer_name, issuer.value.key_identifier, leaf.not_valid_before_utc)
 
 
 def key_identifier(authority: x509.Certificate) -> bytes:

@@ -7,9 +7,11 @@ the last leaf's expiry decides, as it always may.
 Rules:
     1. A pod is replaced when the last leaf that it was issued is under the authority that signs,
        and that was seen longer ago than the zone's propagation: it has mounted and loaded it.
-    2. A pod with two sources of one signer, or whose zone cannot be told, is never replaced.
-    3. One live pod that is not replaced keeps the old root; a pod that has ended does not.
-    4. What is not seen clearly (a watch is behind) counts as not seen.
+    2. A pod counts when its volumes or annotations say so, or when it was seen to be issued a leaf.
+       One that asked by itself, before that was watched, cannot be known of.
+    3. A pod with two sources of one signer, or whose zone cannot be told, is never replaced.
+    4. One live pod that is not replaced keeps the old root; a pod that has ended does not.
+    5. What is not seen clearly (a watch is behind) counts as not seen.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class ReplacedLeaves:
         self._followed: frozenset[tuple[str, Resource | None]] = frozenset()
         self._informers: list[Informer[Any]] = []
         self._pods: Informer[Pod] | None = None
-        self._last: dict[str, _Sighting] = {}
+        self._last: dict[tuple[str, str], _Sighting] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,8 +85,9 @@ class ReplacedLeaves:
         await self._stack.aclose()
         self._stack, self._informers, self._pods = AsyncExitStack(), [], None
         self._followed = wanted
+        names = {name for name, _ in wanted}
+        self._last = {key: sighting for key, sighting in self._last.items() if key[1] in names}
         if not wanted:
-            self._last.clear()
             return
         pods = self._pods = Informer(self._api, PODS, Pod.parse)
         pods.subscribe(self._forget)
@@ -109,7 +112,11 @@ class ReplacedLeaves:
         if not self._is_clear or self._clock() < active.activated_at + patience:
             return frozenset()
         issuer = key_identifier(active.authority.certificate)
-        users = (pod for pod in self._live_pods() if _may_use(pod, zone, config))
+        users = (
+            pod
+            for pod in self._live_pods()
+            if (pod.uid, zone.signer_name) in self._last or _may_use(pod, zone, config)
+        )
         if all(self._is_replaced(pod, zone, issuer) for pod in users):
             return frozenset(entry.id for entry in retired)
         return frozenset()
@@ -127,7 +134,7 @@ class ReplacedLeaves:
         sources = [name for volume in pod.volumes for name in volume.signer_names]
         if sources.count(zone.signer_name) + (SECRET in pod.annotations) > 1:
             return False
-        last = self._last.get(pod.uid)
+        last = self._last.get((pod.uid, zone.signer_name))
         if last is None or last[0].issuer != issuer:
             return False
         return self._clock() >= last[1] + zone.propagation
@@ -153,15 +160,17 @@ class ReplacedLeaves:
     def _take(self, _: IssuedLeaf | None, leaf: IssuedLeaf | None) -> None:
         if leaf is None:
             return
-        known = self._last.get(leaf.pod_uid)
+        key = (leaf.pod_uid, leaf.signer_name)
+        known = self._last.get(key)
         if known is not None and known[0].not_before > leaf.not_before:
             return
         if known is None or known[0] != leaf:
-            self._last[leaf.pod_uid] = (leaf, self._clock())
+            self._last[key] = (leaf, self._clock())
 
     def _forget(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and (new is None or new.uid != old.uid):
-            self._last.pop(old.uid, None)
+            for name, _ in self._followed:
+                self._last.pop((old.uid, name), None)
 
 
 def _may_use(pod: Pod, zone: Zone, config: PlatformConfig) -> bool:

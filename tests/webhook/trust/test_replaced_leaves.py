@@ -166,7 +166,7 @@ class TestReplaced:
         rotated.pod("web")
         rotated.answered("web", rotated.new)
         await judged(rotated, leaves)
-        assert set(leaves._last) == {"uid-web"}
+        assert set(leaves._last) == {("uid-web", SIGNER)}
         rotated.api.remove(PODS, "web", "shop")
         await judged(rotated, leaves)
         assert leaves._last == {}
@@ -214,6 +214,15 @@ class TestReplaced:
         rotated.signed("web", rotated.new)
         assert await judged(rotated, leaves) == {rotated.old_id}
 
+    async def test_a_pod_that_asked_by_itself_counts_too(self, rotated, leaves):
+        """It has no volume of ours, and holds a leaf all the same."""
+        rotated.pod("own", signers=())
+        rotated.signed("own", rotated.old)
+        assert await judged(rotated, leaves) == frozenset()
+        rotated.clock.pass_(timedelta(minutes=1))
+        rotated.signed("own", rotated.new)
+        assert await judged(rotated, leaves) == {rotated.old_id}
+
     async def test_a_pod_whose_zone_cannot_be_told_keeps_the_old_root(self, rotated, leaves):
         """Its annotation names a zone that is not there (any more)."""
         rotated.pod(
@@ -252,7 +261,10 @@ class TestIssuedLeaf:
         """The API server wrote its UID."""
         body = {
             "metadata": {"name": "csr"},
-            "spec": {"extra": {"authentication.kubernetes.io/pod-uid": ["uid-web"]}},
+            "spec": {
+                "signerName": SIGNER,
+                "extra": {"authentication.kubernetes.io/pod-uid": ["uid-web"]},
+            },
             "status": {
                 "certificate": base64.b64encode(rotated.chain(rotated.new).encode()).decode()
             },

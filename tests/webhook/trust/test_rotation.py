@@ -109,7 +109,7 @@ class TestLostPool:
         await world.orders().import_authority(pem(root.certificate), key_pem(root))
         await self.lost(world)
         await world.orders().import_authority(pem(root.certificate), key_pem(root))
-        await world.settle()
+        await world.keep()
         assert world.states() == ["active"]
 
     async def test_it_can_be_forced(self, world):
