@@ -2,22 +2,17 @@
 """Keeps a Secret for each injected pod: made, renewed, and made anew when what it holds changes.
 
 Rules:
-    1. A pod belongs to one live replica. What is known of its Secret is in memory alone: who takes
-       a pod over, or was restarted, writes its Secret anew.
-    2. Pods that wait to start come at once. Those that run have a Secret already, with at least
-       half of its life left: after a restart they are spread over some minutes.
-    3. A change of Services, roots, partners or configuration that changes a pod's plan writes its
-       Secret at once.
-    4. What a signer returns is checked against what was asked for, whoever it is.
-    5. Nothing is given up while the pod lives; a pod without our injection gets nothing.
+    1. What a signer returns is checked against what was asked for, whoever it is.
+    2. Nothing is given up while the pod lives; a pod without our injection gets nothing.
+    3. What changes while a Secret is written makes it be written once more.
+    4. The pod's owner is told of what does not pass within a moment.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -34,9 +29,9 @@ from webhook.metrics import QUEUE
 from webhook.secrets import metrics
 from webhook.secrets.certifier import signing_request
 from webhook.secrets.content import files, secret
-from webhook.secrets.injection import is_injected
 from webhook.secrets.keys import new_key
 from webhook.secrets.plan import plan_for
+from webhook.secrets.roster import Held, Roster
 from webhook.secrets.writer import ForeignSecretError
 from webhook.signing.audit import AuditLog
 from webhook.signing.worklist import Again, Lane, Worklist
@@ -51,7 +46,7 @@ if TYPE_CHECKING:
     from webhook.issuance.service_names import ServiceIndex
     from webhook.secrets.certifier import Certifier
     from webhook.secrets.plan import Plan
-    from webhook.secrets.writer import SecretWriter, Version
+    from webhook.secrets.writer import SecretWriter
     from webhook.secrets.zone_bundles import ZoneBundles
     from webhook.signing.requests import Key
     from webhook.signing.shares import Replicas
@@ -62,27 +57,7 @@ _log = logging.getLogger(__name__)
 
 _FIRST_SECONDS: Final = 0.5
 _LONGEST_SECONDS: Final = 120.0
-_SPREAD_SECONDS: Final = 300.0
-_NEWS_SECONDS: Final = 60.0
-"""A change is news to who takes a pod over: longer than it takes to find a replica dead."""
 _REQUESTER: Final = "kubetls-secret-issuer"
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What this replica wrote for a pod.
-
-    Attributes:
-        version: Of the Secret.
-        plan: What it holds.
-        refresh_at: Unix time at which the next certificate is due.
-        not_after: Unix time at which the certificate expires.
-    """
-
-    version: Version
-    plan: Plan
-    refresh_at: float
-    not_after: float
 
 
 class SecretIssuer:
@@ -121,98 +96,36 @@ class SecretIssuer:
         self._bundles = bundles
         self._certifier = certifier
         self._writer = writer
-        self._replicas = replicas
         self._events = events
         self._audit = AuditLog()
         self._now = now
-        self._injected: dict[str, set[Key]] = {}
-        self._held: dict[str, Held] = {}
-        self._due: dict[str, float] = {}
-        self._touched: dict[str, float] = {}
         self.worklist: Worklist[Key] = Worklist(
             self._keep,
             limit=limit,
             backoff=lambda: Backoff(initial=_FIRST_SECONDS, maximum=_LONGEST_SECONDS),
         )
-        pods.subscribe(self._pod_changed)
-        services[0].subscribe(self._service_changed)
-        metrics.HELD.set_function(lambda: len(self._held))
+        self.roster = Roster(pods, replicas, take=self._take, drop=self.worklist.forget, now=now)
+        pods.subscribe(self.roster.pod_changed)
+        services[0].subscribe(self.roster.service_changed)
+        metrics.HELD.set_function(lambda: len(self.roster.held))
         QUEUE.labels(queue="secret").set_function(lambda: self.worklist.waiting)
 
     def look(self, *, at_everything: bool = False) -> None:
-        """Take up what is due.
+        """Take up what is due; with `at_everything`, compare what all pods have, too."""
+        self.roster.look(at_everything=at_everything)
 
-        Args:
-            at_everything: Compare each pod's plan with what it has, too: bundles or the
-                configuration have changed.
-        """
-        for key in [key for keys in self._injected.values() for key in keys]:
-            pod = self._pods.get(*key)
-            if pod is not None and self._is_ours(pod) and (at_everything or self._is_due(pod)):
-                self._add(pod)
-                if at_everything:
-                    self.worklist.hurry(key)
-
-    def _is_ours(self, pod: Pod) -> bool:
-        is_ours = self._replicas.owns(pod.uid)
-        if not is_ours:
-            self._held.pop(pod.uid, None)
-            self._due.pop(pod.uid, None)
-        return is_ours
-
-    def _is_due(self, pod: Pod) -> bool:
-        held = self._held.get(pod.uid)
-        if held is not None:
-            return self._now() >= held.refresh_at
-        if pod.phase != "Running" or self._now() - self._touched.get(pod.uid, 0) < _NEWS_SECONDS:
-            return True
-        spread = random.uniform(0.0, _SPREAD_SECONDS)  # noqa: S311 - spreads load, guards nothing
-        return self._now() >= self._due.setdefault(pod.uid, self._now() + spread)
-
-    def _add(self, pod: Pod) -> None:
-        held = self._held.get(pod.uid)
+    def _take(self, pod: Pod, *, at_once: bool) -> None:
+        held = self.roster.held.get(pod.uid)
         lane = Lane.RENEWAL if pod.phase == "Running" else Lane.NEW
         deadline = held.not_after if held is not None else None
-        self.worklist.add((pod.namespace, pod.name), lane=lane, deadline=deadline)
-
-    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        if old is not None and (new is None or new.uid != old.uid):
-            for known in (self._held, self._due, self._touched):
-                known.pop(old.uid, None)
-        pod = new or old
-        if pod is None:
-            return
         key = (pod.namespace, pod.name)
-        if new is None or not _wants_secret(new):
-            self._injected.get(pod.namespace, set()).discard(key)
-            self.worklist.forget(key)
-            return
-        self._injected.setdefault(pod.namespace, set()).add(key)
-        if old is not None and (old.labels, old.node_name) != (new.labels, new.node_name):
-            self._touch(new)
-        elif old is None and self._is_ours(new) and self._is_due(new):
-            self._add(new)
-
-    def _service_changed(self, old: Service | None, new: Service | None) -> None:
-        service = new or old
-        for key in self._injected.get(service.namespace, ()) if service is not None else ():
-            pod = self._pods.get(*key)
-            is_selected = pod is not None and any(
-                each is not None and each.selects(pod.labels) for each in (old, new)
-            )
-            if pod is not None and is_selected:
-                self._touch(pod)
-
-    def _touch(self, pod: Pod) -> None:
-        """What the pod's Secret shall hold may have changed."""
-        self._touched[pod.uid] = self._now()
-        if self._is_ours(pod):
-            self._add(pod)
-            self.worklist.hurry((pod.namespace, pod.name))
+        self.worklist.add(key, lane=lane, deadline=deadline)
+        if at_once:
+            self.worklist.hurry(key)
 
     async def _keep(self, key: Key, attempt: int) -> None:
         pod = self._pods.get(*key)
-        if pod is None or not _wants_secret(pod) or not self._is_ours(pod):
+        if pod is None or not self.roster.has(pod):
             return
         try:
             await self._write(pod)
@@ -223,7 +136,7 @@ class SecretIssuer:
                 raise Again(str(err), at_least=_LONGEST_SECONDS) from err
             raise Again(str(err)) from err
         except (ConflictError, NotFoundError) as err:
-            self._held.pop(pod.uid, None)
+            self.roster.held.pop(pod.uid, None)
             raise Again("the Secret has changed in between") from err
         except ApiError as err:
             await self._complain(pod, err.reason or "Unreachable", err, attempt)
@@ -231,7 +144,7 @@ class SecretIssuer:
 
     async def _write(self, pod: Pod) -> None:
         plan = self._plan(pod)
-        held = self._held.get(pod.uid)
+        held = self.roster.held.get(pod.uid)
         if held is not None and held.plan == plan and self._now() < held.refresh_at:
             return
         key = await new_key(plan.key_type)
@@ -242,9 +155,8 @@ class SecretIssuer:
         issued = _verified(chain, grant, plan)
         body = secret(pod, plan.name, files(plan, key, issued.chain_pem))
         version = await self._writer.write(body, held.version if held is not None else None)
-        self._due.pop(pod.uid, None)
         refresh, end = issued.begin_refresh_at.timestamp(), issued.not_after.timestamp()
-        self._held[pod.uid] = Held(version, plan, refresh, end)
+        self.roster.held[pod.uid] = Held(version, plan, refresh, end)
         metrics.WRITTEN.labels(zone=grant.zone.name).inc()
         _log.info("Secret %s/%s is written, until %s", pod.namespace, plan.name, issued.not_after)
         if is_external:
@@ -273,11 +185,6 @@ class SecretIssuer:
         await self._events.event(
             reference(PODS, pod), "Warning", "SecretNotWritten", f"{reason}: {err}", action="Write"
         )
-
-
-def _wants_secret(pod: Pod) -> bool:
-    """Whether a pod waits for our Secret, or has one: it is on a node, which mounts the volume."""
-    return is_injected(pod) and bool(pod.node_name) and not (pod.has_ended or pod.is_terminating)
 
 
 def _verified(chain_pem: bytes, grant: Grant, plan: Plan) -> Issued:

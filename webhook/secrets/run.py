@@ -5,27 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from webhook.api import Api, ApiError, EventRecorder, Informer, Membership, Pod, Service
-from webhook.api.resources import PODS, SERVICES
+from webhook.api import ApiError
 from webhook.config import PlatformConfig
 from webhook.followed_file import FollowedFile
-from webhook.issuance.service_names import ServiceIndex
 from webhook.names import SYSTEM_NAMESPACE
 from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
 from webhook.secrets.zone_bundles import ZoneBundles, bundle_resource
+from webhook.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from webhook.api import Resource
+    from webhook.api import Api, Resource
 
 __all__ = ("SecretIssuerReplica", "SecretIssuerSettings", "run")
 
@@ -73,16 +71,14 @@ class SecretIssuerReplica:
 
     def __init__(self, settings: SecretIssuerSettings) -> None:
         self._settings = settings
-        self._watched: tuple[Informer[Any], ...] = ()
+        self._seen: Surroundings | None = None
         self._has_news = asyncio.Event()
         self._probes = status_probes(settings.host, settings.status_port)
 
     @property
     def is_ready(self) -> bool:
         """Whether it has started, and sees what goes on."""
-        return bool(self._watched) and not any(
-            each.is_stale(STALE_SECONDS) for each in self._watched
-        )
+        return self._seen is not None and not self._seen.is_stale(STALE_SECONDS)
 
     @property
     def status_port(self) -> int:
@@ -103,58 +99,51 @@ class SecretIssuerReplica:
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
         settings = self._settings
-        async with AsyncExitStack() as stack:
-            enter = stack.enter_async_context
-            api = await enter(await Api.connect(settings.kubeconfig))
-            events = await enter(
-                EventRecorder(api, "kubetls-secret-issuer", instance=settings.identity)
+        async with Surroundings.seen_by("kubetls-secret-issuer", settings) as seen:
+            certifier = Certifier(seen.api)
+            bundles = ZoneBundles(
+                seen.api,
+                await _bundle_resource(seen.api),
+                namespace=settings.namespace,
+                changed=self._has_news.set,
             )
-            pods = await enter(Informer(api, PODS, Pod.parse))
-            services = await enter(Informer(api, SERVICES, Service.parse))
-            index = ServiceIndex()
-            services.subscribe(index.apply)
-            certifier = Certifier(api)
-            await enter(certifier.requests)
-            bundles = await enter(
-                ZoneBundles(
-                    api,
-                    await _bundle_resource(api),
-                    namespace=settings.namespace,
-                    changed=self._has_news.set,
-                )
+            async with certifier.requests, bundles:
+                await _follow(file.current, certifier, bundles)
+                watches = (bundles.synced(), certifier.requests.synced())
+                await asyncio.gather(seen.complete(), *watches)
+                await self._keep_secrets(file, seen, certifier, bundles)
+
+    async def _keep_secrets(
+        self,
+        file: FollowedFile[PlatformConfig],
+        seen: Surroundings,
+        certifier: Certifier,
+        bundles: ZoneBundles,
+    ) -> None:
+        issuer = SecretIssuer(
+            seen.pods,
+            (seen.services, seen.index),
+            configuration=lambda: file.current,
+            bundles=bundles,
+            certifier=certifier,
+            writer=SecretWriter(seen.api),
+            replicas=seen.replicas,
+            events=seen.events,
+            limit=self._settings.limit,
+        )
+        unsubscribe = seen.replicas.subscribe(issuer.look)
+        self._seen = seen
+        try:
+            _log.info("%s keeps Secrets", self._settings.identity)
+            await run_all(
+                every(_SWEEP_SECONDS, partial(self._sweep, issuer)),
+                self._keep_following(file, certifier, bundles),
+                self._look_at_everything(issuer),
             )
-            replicas = await enter(
-                Membership(api, settings.namespace, "kubetls-secret-issuer", settings.identity)
-            )
-            await _follow(file.current, certifier, bundles)
-            await asyncio.gather(
-                *(each.synced() for each in (pods, services, bundles, certifier.requests)),
-                replicas.joined(),
-            )
-            issuer = SecretIssuer(
-                pods,
-                (services, index),
-                configuration=lambda: file.current,
-                bundles=bundles,
-                certifier=certifier,
-                writer=SecretWriter(api),
-                replicas=replicas,
-                events=events,
-                limit=settings.limit,
-            )
-            unsubscribe = replicas.subscribe(issuer.look)
-            self._watched = (pods, services)
-            try:
-                _log.info("%s keeps Secrets", settings.identity)
-                await run_all(
-                    every(_SWEEP_SECONDS, partial(self._sweep, issuer)),
-                    self._keep_following(file, certifier, bundles),
-                    self._look_at_everything(issuer),
-                )
-            finally:
-                self._watched = ()
-                unsubscribe()
-                await issuer.worklist.close(within=settings.drain_seconds)
+        finally:
+            self._seen = None
+            unsubscribe()
+            await issuer.worklist.close(within=self._settings.drain_seconds)
 
     async def _sweep(self, issuer: SecretIssuer) -> None:
         issuer.look()

@@ -16,14 +16,13 @@ import logging
 import secrets
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from webhook.api import Api, ApiError, EventRecorder, Informer, Leadership, Membership, Pod, Service
-from webhook.api.resources import NODES, PODS, SERVICES
+from webhook.api import ApiError, Informer, Leadership
+from webhook.api.resources import NODES
 from webhook.config import PlatformConfig
 from webhook.exceptions import WebhookError
 from webhook.followed_file import FollowedFile
-from webhook.issuance.service_names import ServiceIndex
 from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
 from webhook.signing.audit import AuditLog
 from webhook.signing.configuration import Configuration
@@ -34,13 +33,14 @@ from webhook.signing.requests import pod_certificate_resource
 from webhook.signing.settings import SignerSettings
 from webhook.signing.signer import Signer
 from webhook.signing.signing_requests import SigningRequests
+from webhook.surroundings import Surroundings
 from webhook.trust.leader import lead
 from webhook.trust.pool_source import PoolSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from webhook.api import Resource
+    from webhook.api import Api, Resource
     from webhook.signing.inbox import Inbox
 
 __all__ = ("SignerReplica", "SignerSettings", "run")
@@ -65,18 +65,18 @@ class SignerReplica:
 
     def __init__(self, settings: SignerSettings) -> None:
         self._settings = settings
-        self._has_started = False
+        self._seen: Surroundings | None = None
         self._inboxes: tuple[Inbox, ...] = ()
-        self._watched: tuple[Informer[Any], ...] = ()
         self._probes = status_probes(settings.host, settings.status_port)
 
     @property
     def is_ready(self) -> bool:
         """Whether it has started, and sees what goes on."""
-        is_stale = any(each.is_stale(STALE_SECONDS) for each in self._watched) or any(
-            inbox.requests.is_stale(STALE_SECONDS) for inbox in self._inboxes
+        return (
+            self._seen is not None
+            and not self._seen.is_stale(STALE_SECONDS)
+            and not any(inbox.requests.is_stale(STALE_SECONDS) for inbox in self._inboxes)
         )
-        return self._has_started and not is_stale
 
     @property
     def status_port(self) -> int:
@@ -97,49 +97,34 @@ class SignerReplica:
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
         settings = self._settings
-        async with AsyncExitStack() as stack:
-            enter = stack.enter_async_context
-            api = await enter(await Api.connect(settings.kubeconfig))
-            events = await enter(EventRecorder(api, "kubetls-signer", instance=settings.identity))
-            pools = await enter(PoolSource(api, namespace=settings.namespace))
-            pods = await enter(Informer(api, PODS, Pod.parse))
-            services = await enter(Informer(api, SERVICES, Service.parse))
-            nodes = await enter(Informer(api, NODES, old_node))
-            replicas = await enter(
-                Membership(api, settings.namespace, "kubetls-signer", settings.identity)
-            )
-            self._watched = (pods, services)
-            index = ServiceIndex()
-            services.subscribe(index.apply)
-            configuration = Configuration(file, api, settings.namespace)
-            signer = Signer(
-                api, pods=pods, services=index, configuration=configuration, pools=pools
-            )
-            resource = await _discovered(api)
-            inboxes = self._make_inboxes(api, resource, signer, replicas, events)
+        async with (
+            Surroundings.seen_by("kubetls-signer", settings) as seen,
+            PoolSource(seen.api, namespace=settings.namespace) as pools,
+            Informer(seen.api, NODES, old_node) as nodes,
+            AsyncExitStack() as stack,
+        ):
+            configuration = Configuration(file, seen.api, settings.namespace)
+            resource = await _discovered(seen.api)
+            inboxes = self._make_inboxes(seen, resource, configuration, pools)
             for inbox in inboxes:
-                await enter(inbox.requests)
+                await stack.enter_async_context(inbox.requests)
             await _follow(configuration.current, pools, inboxes)
-            await asyncio.gather(
-                *(each.synced() for each in (pods, services, nodes, pools)),
-                *(inbox.requests.synced() for inbox in inboxes),
-                replicas.joined(),
-            )
-            self._inboxes = inboxes
+            watches = [inbox.requests.synced() for inbox in inboxes]
+            await asyncio.gather(seen.complete(), nodes.synced(), pools.synced(), *watches)
             pools.subscribe(lambda _zone: self._hurry())
-            missing = MissingSources(pods, nodes, events=events, replicas=replicas)
+            missing = MissingSources(seen.pods, nodes, events=seen.events, replicas=seen.replicas)
+            self._seen, self._inboxes = seen, inboxes
             try:
-                self._has_started = True
                 _log.info("%s answers requests", settings.identity)
                 await run_all(
                     *(inbox.shares.run() for inbox in inboxes),
                     self._keep_following(file, configuration, pools),
                     every(_TELL_SECONDS, missing.tell),
-                    _end_when_discovery_changes(api, resource),
-                    *([self._lead(api, configuration)] if settings.leads else []),
+                    _end_when_discovery_changes(seen.api, resource),
+                    *([self._lead(seen.api, configuration)] if settings.leads else []),
                 )
             finally:
-                self._has_started = False
+                self._seen = None
                 within = settings.drain_seconds
                 await asyncio.gather(*(inbox.worklist.close(within=within) for inbox in inboxes))
 
@@ -180,18 +165,24 @@ class SignerReplica:
 
     def _make_inboxes(
         self,
-        api: Api,
+        seen: Surroundings,
         resource: Resource | None,
-        signer: Signer,
-        replicas: Membership,
-        events: EventRecorder,
+        configuration: Configuration,
+        pools: PoolSource,
     ) -> tuple[Inbox, ...]:
         audit, limit = AuditLog(), self._settings.limit
+        signer = Signer(
+            seen.api,
+            pods=seen.pods,
+            services=seen.index,
+            configuration=configuration,
+            pools=pools,
+        )
         requests = SigningRequests(
-            api,
+            seen.api,
             signer=signer,
-            replicas=replicas,
-            record=Record(events, audit, kind="csr"),
+            replicas=seen.replicas,
+            record=Record(seen.events, audit, kind="csr"),
             secret_issuer=self._settings.secret_issuer_user,
             limit=limit,
         )
@@ -199,11 +190,11 @@ class SignerReplica:
             _log.warning("the API server serves no PodCertificateRequests")
             return (requests.inbox,)
         certificates = PodCertificates(
-            api,
+            seen.api,
             resource,
             signer=signer,
-            replicas=replicas,
-            record=Record(events, audit, kind="pod"),
+            replicas=seen.replicas,
+            record=Record(seen.events, audit, kind="pod"),
             limit=limit,
         )
         return certificates.inbox, requests.inbox

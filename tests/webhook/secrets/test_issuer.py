@@ -36,7 +36,7 @@ from webhook.api.resources import (
 )
 from webhook.config import PlatformConfig
 from webhook.issuance.service_names import ServiceIndex
-from webhook.secrets import issuer as issuer_module
+from webhook.secrets import roster as roster_module
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
@@ -317,7 +317,7 @@ class TestRenew:
             first = await eventually(world.secret)
             body["status"]["phase"] = "Succeeded"
             world.api.put(PODS, body)
-            await eventually(lambda: not issuer._injected["shop"])
+            await eventually(lambda: not issuer.roster._injected["shop"])
             world.clock.ahead = timedelta(hours=15).total_seconds()
             issuer.look()
             assert not len(issuer.worklist)
@@ -327,7 +327,7 @@ class TestRenew:
 class TestRestart:
     async def test_running_pods_are_spread(self, world, monkeypatch):
         """After a restart, pods that run are renewed within minutes, not all at once."""
-        monkeypatch.setattr(issuer_module.random, "uniform", lambda _low, high: high)
+        monkeypatch.setattr(roster_module.random, "uniform", lambda _low, high: high)
         body = world.add_secret_pod()
         async with world.signer(), world.issuer():
             first = await eventually(world.secret)
@@ -350,7 +350,7 @@ class TestRestart:
         replicas = Replicas("second", ("first",))
         async with world.signer(), world.issuer(replicas=replicas) as issuer:
             world.add_service("front")
-            await eventually(lambda: issuer._touched)
+            await eventually(lambda: issuer.roster._touched)
             replicas.live = ("second",)
             issuer.look()
             await eventually(lambda: "front.shop.svc" in world.dns_names())
