@@ -182,6 +182,7 @@ class ControlPlane:
             etcd_authority=etcd_authority.files.certificate,
             etcd=etcd_authority.issue_server("etcd"),
             api=self._authority.issue_server(API_SERVER, ["127.0.0.1", flags.SERVICE_ADDRESS]),
+            kubelet_client=self._authority.issue_client(API_SERVER, ["system:masters"]),
             service_account=write_signing_key(self.folder),
         )
         self._admin = self._authority.issue_client("admin", ["system:masters"])

@@ -16,6 +16,7 @@ ETCD, API_SERVER = "etcd", "kube-apiserver"
 CONTROLLER_MANAGER, SCHEDULER = "kube-controller-manager", "kube-scheduler"
 
 
+SERVICE_NETWORK = "10.0.0.0/24"
 SERVICE_ADDRESS = "10.0.0.1"  # The first of the range: the Service `kubernetes`.
 
 
@@ -35,6 +36,7 @@ class Credentials:
     etcd_authority: Path
     etcd: Files
     api: Files
+    kubelet_client: Files
     service_account: Files
 
 
@@ -110,8 +112,11 @@ def api_server(folder: Path, ports: Ports, credentials: Credentials) -> list[str
         f"--tls-cert-file={credentials.api.certificate}",
         f"--tls-private-key-file={credentials.api.private_key}",
         f"--client-ca-file={credentials.authority.certificate}",
+        f"--kubelet-client-certificate={credentials.kubelet_client.certificate}",
+        f"--kubelet-client-key={credentials.kubelet_client.private_key}",
+        "--kubelet-preferred-address-types=InternalIP",
         f"--cert-dir={folder}",
-        "--service-cluster-ip-range=10.0.0.0/24",
+        f"--service-cluster-ip-range={SERVICE_NETWORK}",
         "--allow-privileged=true",
         "--enable-admission-plugins=NodeRestriction",
         "--service-account-issuer=https://kubernetes.default.svc",

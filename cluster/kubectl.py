@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _SECONDS = 60.0
 
 
-def run(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
+def run(
+    kubeconfig: Path, *arguments: str, stdin: str | None = None, seconds: float = _SECONDS
+) -> str:
     """Run kubectl and return what it printed.
 
     Raises:
@@ -26,7 +28,7 @@ def run(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=_SECONDS,
+        timeout=seconds,
         check=False,
     )
     if done.returncode:

@@ -10,7 +10,7 @@ import contextlib
 import select
 import socket
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cluster import lifetime
 
@@ -20,22 +20,33 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 1.0
 _CHUNK = 65536
+T = TypeVar("T")
 
 
-class ServiceAddress:
-    """A loopback port in front of others, as a context manager.
+class ServiceAddress(Generic[T]):
+    """A port in front of others, as a context manager.
 
     Args:
-        targets: Ports to pass connections on to; asked for each connection.
+        targets: Where to pass connections on to, asked for each connection: a port of the
+            loopback address, or what `connect` understands.
+        connect: Connects to a target, or raises OSError.
+        listener: Accepts the connections; without it, a free port of the loopback address does.
 
     Attributes:
         port: The port that it listens on.
     """
 
-    def __init__(self, targets: Callable[[], Sequence[int]]) -> None:
+    def __init__(
+        self,
+        targets: Callable[[], Sequence[T]],
+        *,
+        connect: Callable[[T], socket.socket] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         self._targets = targets
+        self._connect = connect or _connect_here
         self._turn = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
@@ -69,23 +80,28 @@ class ServiceAddress:
             target = self._connected()
             if target is not None:
                 with target, contextlib.suppress(OSError):
-                    _join(client, target)
+                    join(client, target)
 
     def _connected(self) -> socket.socket | None:
-        ports = list(self._targets())
+        targets = list(self._targets())
         self._turn += 1
-        for offset in range(len(ports)):
-            port = ports[(self._turn + offset) % len(ports)]
+        for offset in range(len(targets)):
+            target = targets[(self._turn + offset) % len(targets)]
             with contextlib.suppress(OSError):
-                return socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_SECONDS)
+                return self._connect(target)
         return None
 
 
-def _join(one: socket.socket, other: socket.socket) -> None:
+def _connect_here(port: Any) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_SECONDS)
+
+
+def join(one: socket.socket, other: socket.socket) -> None:
     """Copy both ways until one side ends."""
     for each in (one, other):
         each.settimeout(None)
-        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if each.family != socket.AF_UNIX:
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     across = {one: other, other: one}
     while True:
         ready, _, _ = select.select([one, other], [], [])

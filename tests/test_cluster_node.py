@@ -15,8 +15,9 @@ import pytest
 
 from cluster import ProgramMissingError
 from cluster.node import configuration, tools, write_image
+from cluster.node.compiled import compiled
 from cluster.node.control_groups import find_groups, remove_groups
-from cluster.node.image import Link
+from cluster.node.image import Link, Script
 from cluster.node.sandbox import Plan
 from cluster.node.tree import closure, python_command, python_tree
 
@@ -30,6 +31,7 @@ def image(tmp_path: Path) -> tarfile.TarFile:
     program.write_bytes(b"run me")
     program.chmod(0o755)
     tree = {"/bin/program": program, "/bin/link": Link("program"), "/etc/text": b"text"}
+    tree["/bin/script"] = Script("#!/bin/program\n")
     path = write_image(
         tmp_path / "image.tar", NAME, tree, command=["/bin/program"], environment={"A": "b"}, user=7
     )
@@ -65,6 +67,8 @@ class TestWriteImage:
             assert content(layer, "bin/program") == b"run me"
             assert layer.getmember("bin/program").mode == 0o755
             assert layer.getmember("bin/program").uid == 0
+            assert content(layer, "bin/script") == b"#!/bin/program\n"
+            assert layer.getmember("bin/script").mode == 0o755
             assert layer.getmember("bin/link").linkname == "program"
             assert content(layer, "etc/text") == b"text"
             assert layer.getmember("tmp").mode == 0o1777
@@ -93,18 +97,41 @@ class TestTree:
         package = tmp_path / "ours"
         package.mkdir()
         (package / "module.py").touch()
-        tree = python_tree(["click"], [package])
+        tree = python_tree(["click", "uvicorn"], [package])
         assert python_command()[0] in tree
         assert {"/app/ours/module.py", "/app/click/__init__.py"} <= tree.keys()
+        assert tree["/usr/bin/python3"] == Link(python_command()[0])
+        assert tree["/usr/bin/uvicorn"].text.startswith(f"#!{python_command()[0]}\n")
         assert any(path.endswith("/ssl.py") for path in tree)
         assert any("libc.so" in path or "ld-" in path for path in tree)
         assert not any("/test/" in path or "__pycache__" in path for path in tree)
+
+    def test_compiled(self, tmp_path: Path) -> None:
+        """Each module has its compiled form beside it, made once, and again when it has changed."""
+        source, cache = tmp_path / "module.py", tmp_path / "compiled"
+        source.write_text("name = 1")
+        tree = {"/app/module.py": source, "/app/text": b"text"}
+        name = f"/app/__pycache__/module.{sys.implementation.cache_tag}.pyc"
+        first = compiled(tree, cache)
+        assert first.keys() == {*tree, name}
+        code = first[name].read_bytes()
+        source.write_text("name = 2")
+        assert compiled(tree, cache)[name].read_bytes() != code
+
+    def test_module_that_cannot_be_compiled(self, tmp_path: Path) -> None:
+        """It is left as it is: some packages carry templates."""
+        source = tmp_path / "template.py"
+        source.write_text("{{ name }} =")
+        tree = {"/app/template.py": source}
+        assert compiled(tree, tmp_path / "compiled") == tree
 
 
 class TestConfiguration:
     def test_containerd(self) -> None:
         """The text is TOML with the folders that it was given."""
-        text = configuration.containerd(Path("/r"), plugins=Path("/p"), network=Path("/n"))
+        text = configuration.containerd(
+            Path("/r"), plugins=Path("/p"), network=Path("/n"), snapshotter="native"
+        )
         document = tomllib.loads(text)
         cri = document["plugins"]["io.containerd.grpc.v1.cri"]
         assert document["root"] == "/r"
@@ -126,7 +153,8 @@ class TestConfiguration:
         """The sandbox does what the node has planned."""
         plan = Plan(
             busybox="/b",
-            addresses=["10.0.0.1"],
+            address="10.254.0.1",
+            service_network="10.0.0.0/24",
             containerd=["c"],
             containerd_socket="/s",
             image_import=["i"],

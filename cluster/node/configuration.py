@@ -3,8 +3,8 @@
 
 Rules:
 1. Addresses and ports need not be free: the node has a network namespace of its own.
-2. The node's address and the one of the `kubernetes` Service are on its loopback interface, so
-   that pods reach the API server where every pod expects it.
+2. The node's address and those of all Services are on its loopback interface: whoever listens
+   there, is what pods reach at the Service's address (`forwarder`, `services`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cluster.flags import SERVICE_ADDRESS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 NODE_ADDRESS = "10.254.0.1"
-ADDRESSES = (NODE_ADDRESS, SERVICE_ADDRESS)
 SERVICE_PORT = 443
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 PAUSE_IMAGE = "kubetls.example/pause:1"
 _PODS = "10.88.0.0/24"
 
 
-def containerd(root: Path, *, plugins: Path, network: Path) -> str:
+def containerd(root: Path, *, plugins: Path, network: Path, snapshotter: str) -> str:
     """The configuration of containerd; it works on machines where little is allowed, too."""
     cri = 'plugins."io.containerd.grpc.v1.cri"'
     return f"""\
@@ -42,7 +39,7 @@ state = "/run/containerd"
     bin_dir = "{plugins}"
     conf_dir = "{network}"
   [{cri}.containerd]
-    snapshotter = "native"
+    snapshotter = "{snapshotter}"
     default_runtime_name = "runc"
     [{cri}.containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"

@@ -21,17 +21,22 @@ _IP_FREEBIND = 15  # linux/in.h: the address may not be there yet.
 _CLONE_NEWNET = 0x40000000
 
 
-def listen_in(namespace: Path, address: str, port: int) -> socket.socket:
-    """A listening socket in another network namespace; the caller stays in its own.
+def socket_in(namespace: Path) -> socket.socket:
+    """A socket of another network namespace; the caller's thread stays in its own.
 
     A socket belongs to the namespace in which it was made.
     """
-    with Path("/proc/self/ns/net").open() as own, namespace.open() as other:
+    with Path("/proc/thread-self/ns/net").open() as own, namespace.open() as other:
         _enter(other.fileno())
         try:
-            listener = socket.socket()
+            return socket.socket()
         finally:
             _enter(own.fileno())
+
+
+def listen_in(namespace: Path, address: str, port: int) -> socket.socket:
+    """A listening socket in another network namespace."""
+    listener = socket_in(namespace)
     listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     listener.bind((address, port))
     listener.listen()

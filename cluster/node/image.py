@@ -30,8 +30,14 @@ class Link(NamedTuple):
     target: str
 
 
-# Absolute path in the image to a file of this machine, a content, or a link.
-Tree: TypeAlias = "Mapping[str, Path | bytes | Link]"
+class Script(NamedTuple):
+    """A file in an image that everybody may execute."""
+
+    text: str
+
+
+# Absolute path in the image to a file of this machine, a content, a script, or a link.
+Tree: TypeAlias = "Mapping[str, Path | bytes | Script | Link]"
 
 
 def write_image(
@@ -48,7 +54,7 @@ def write_image(
     Args:
         path: The file to write.
         name: Its full name with a tag, for example `kubetls.example/app:1`.
-        tree: Absolute path in the image to a file of this machine, a content, or a link.
+        tree: Absolute path in the image to a file of this machine, a content, a script, or a link.
         command: What a container runs.
         environment: Its variables.
         user: Whose rights it has.
@@ -86,9 +92,11 @@ def _write_layer(path: Path, tree: Tree) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _add(layer: tarfile.TarFile, name: str, content: Path | bytes | Link) -> None:
+def _add(layer: tarfile.TarFile, name: str, content: Path | bytes | Script | Link) -> None:
     if isinstance(content, bytes):
         _add_bytes(layer, name, content)
+    elif isinstance(content, Script):
+        _add_bytes(layer, name, content.text.encode(), mode=0o755)
     elif isinstance(content, Link):
         entry = tarfile.TarInfo(name)
         entry.type, entry.linkname = tarfile.SYMTYPE, content.target
@@ -97,12 +105,13 @@ def _add(layer: tarfile.TarFile, name: str, content: Path | bytes | Link) -> Non
         with content.open("rb") as file:
             entry = layer.gettarinfo(name, arcname=name, fileobj=file)
             entry.type, entry.uid, entry.gid = tarfile.REGTYPE, 0, 0
+            entry.mode |= 0o444  # For any user, whatever the umask here was.
             layer.addfile(entry, file)
 
 
-def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), 0o644
+    entry.size, entry.mode = len(content), mode
     archive.addfile(entry, io.BytesIO(content))
 
 

@@ -4,8 +4,8 @@
 Rules:
 1. Linux and root only. Whatever happens, the kernel ends all that the node started, with its
    mounts and its network (`sandbox`); what is left are files and empty control groups.
-2. Pods reach the API server at the address of the `kubernetes` Service, and each other; nothing
-   else, and nothing reaches them from outside.
+2. Pods reach the API server at the address of the `kubernetes` Service, each other, and Services
+   that somebody serves (`services`); nothing reaches them from outside but by `network`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cluster import binaries, lifetime
-from cluster.flags import SERVICE_ADDRESS
+from cluster.flags import SERVICE_ADDRESS, SERVICE_NETWORK
 from cluster.node import configuration
 from cluster.node.control_groups import remove_groups
 from cluster.node.image import write_image
+from cluster.node.network import NodeNetwork
 from cluster.node.sandbox import Plan
 from cluster.node.tools import find_tools
 from cluster.node.tree import busybox_tree
@@ -101,6 +102,11 @@ class RealNode:
     def processes(self) -> tuple[Process, ...]:
         """Our processes: the sandbox and the forwarder."""
         return tuple(self._processes)
+
+    @property
+    def network(self) -> NodeNetwork:
+        """Its network, as seen from here."""
+        return NodeNetwork(Path(f"/proc/{self._init}/ns/net"))
 
     def volume_of(self, pod_uid: str, volume: str, *, kind: str = "projected") -> Path:
         """Where the files of a pod's volume are, as seen from here; see `HollowNode.volume_of`."""
@@ -185,7 +191,8 @@ class RealNode:
         (network / "10-kubetls.conflist").write_text(configuration.network())
         return Plan(
             busybox=str(self._tools.busybox),
-            addresses=list(configuration.ADDRESSES),
+            address=configuration.NODE_ADDRESS,
+            service_network=SERVICE_NETWORK,
             containerd=[str(self._tools.containerd), f"--config={self._write_containerd(network)}"],
             containerd_socket=configuration.CONTAINERD_SOCKET,
             image_import=[*self._ctr_command(), "images", "import"],
@@ -197,8 +204,23 @@ class RealNode:
     def _write_containerd(self, network: Path) -> Path:
         path = self.folder / "containerd.toml"
         root, plugins = self.folder / "containerd", self._tools.network_plugins
-        path.write_text(configuration.containerd(root, plugins=plugins, network=network))
+        text = configuration.containerd(
+            root, plugins=plugins, network=network, snapshotter=self._snapshotter()
+        )
+        path.write_text(text)
         return path
+
+    def _snapshotter(self) -> str:
+        """Layers without copies where the file system can do that."""
+        folders = [self.folder / "overlay" / each for each in ("lower", "upper", "work")]
+        for each in folders:
+            each.mkdir(parents=True)
+        options = ",".join(f"{each.name}dir={each}" for each in folders)
+        mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(folders[0])]
+        done = subprocess.run(  # noqa: S603 - our own command line
+            [str(self._tools.unshare), "--mount", *mount], capture_output=True, check=False
+        )
+        return "native" if done.returncode else "overlayfs"
 
     def _write_pause_image(self) -> Path:
         image = self.folder / "pause.tar"

@@ -29,7 +29,8 @@ class Plan:
     """What to start, in this order: network, containerd, images, kubelet."""
 
     busybox: str
-    addresses: list[str]
+    address: str
+    service_network: str
     containerd: list[str]
     containerd_socket: str
     image_import: list[str]
@@ -54,8 +55,8 @@ def main(plan: Plan) -> int:
         _run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
     ip = [plan.busybox, "ip"]
     _run([*ip, "link", "set", "lo", "up"])
-    for address in plan.addresses:
-        _run([*ip, "address", "add", f"{address}/32", "dev", "lo"])
+    _run([*ip, "address", "add", f"{plan.address}/32", "dev", "lo"])
+    _run([*ip, "route", "add", "local", plan.service_network, "dev", "lo"])
     containerd = _start(plan, "containerd", plan.containerd)
     _wait_for(containerd, Path(plan.containerd_socket))
     for image in plan.images:

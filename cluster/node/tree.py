@@ -4,7 +4,7 @@
 Rules:
 1. Files of the interpreter and of the system's libraries keep their absolute paths, so that
    nothing in them has to be relocated.
-2. Packages are in `/app`, the only entry of PYTHONPATH.
+2. Packages are in `/app`, the only entry of PYTHONPATH; commands are in `/usr/bin`, `python3` too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cluster.node.image import Link
+from cluster.node.image import Link, Script
 from cluster.node.tools import find_tools
 
 if TYPE_CHECKING:
@@ -56,12 +56,15 @@ def python_tree(requirements: Sequence[str], packages: Iterable[Path]) -> Tree:
         packages: Folders of packages that are not installed, or installed as editable.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    tree: dict[str, Path | bytes | Link] = {str(_interpreter()): _interpreter()}
+    tree: dict[str, Path | bytes | Script | Link] = {str(_interpreter()): _interpreter()}
+    tree["/usr/bin/python3"] = Link(str(_interpreter()))
     tree |= {str(path): path for path in _files(library)}
     for folder in packages:
         tree |= {f"{APP}/{p.relative_to(folder.parent)}": p for p in _files(folder)}
     for name in sorted(closure(requirements)):
         tree |= dict(_distribution_files(name))
+    for requirement in requirements:
+        tree |= dict(_commands(Requirement(requirement).name))
     native = [path for path in tree.values() if isinstance(path, Path) and ".so" in path.name]
     tree |= {str(path): path for path in _libraries([_interpreter(), *native])}
     return tree
@@ -96,6 +99,13 @@ def _distribution_files(name: str) -> Iterator[tuple[str, Path]]:
         path = Path(str(found.locate_file(file)))
         if ".." not in file.parts and _is_wanted(file.parts) and path.is_file():
             yield f"{APP}/{file}", path
+
+
+def _commands(name: str) -> Iterator[tuple[str, Script]]:
+    """What an installer would put into its folder of commands."""
+    for entry in distribution(name).entry_points.select(group="console_scripts"):
+        call = f"import sys, {entry.module}\nsys.exit({entry.module}.{entry.attr}())"
+        yield f"/usr/bin/{entry.name}", Script(f"#!{_interpreter()}\n{call}\n")
 
 
 def _files(folder: Path) -> Iterator[Path]:
