@@ -38,6 +38,9 @@ COMMANDS = {
     "inspect": LazyCommand("kubetls_sdk.cli.inspect:inspect", "Show what is mounted."),
     "doctor": LazyCommand("kubetls_sdk.cli.doctor:doctor", "Find what is wrong with a volume."),
     "policy": LazyCommand("kubetls_sdk.cli.policy:policy", "Check and try out policies."),
+    "bundle": LazyCommand(
+        "kubetls_sdk.cli.bundle:bundle", "Show, fetch, compare and publish trust bundles."
+    ),
     "dev": LazyCommand(
         "kubetls_sdk.cli.dev:dev", "A trust domain for development, not for production."
     ),
