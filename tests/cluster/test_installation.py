@@ -8,26 +8,23 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
-import urllib.request
 from contextlib import contextmanager
 
 import pytest
 import yaml
 
-from cluster import ControlPlane, HollowNode, binaries, kubectl
+from cluster import binaries, kubectl
 from cluster.exceptions import ApiStatusError
-from cluster.installation import Installation
-from examples.demo_cluster.manifests import LEGACY, NAMESPACE, PLATFORM, pod
-from examples.demo_cluster.shop import Shop
+from examples.demo_cluster.manifests import LEGACY, NAMESPACE, PLATFORM
 from kubetls_sdk.testing import DevelopmentCA
 from kubetls_sdk.volume_source import VolumeSource
-from tests.cluster.audit_log import PARTS, AuditLog, Right, granted, is_used
+from tests.cluster.audit_log import PARTS, Right, granted, is_used
 from tests.cluster.chart import SYSTEM
+from tests.cluster.installed_world import installed_world, wait_for_readiness
 from tests.waiting import until
 from webhook.names import DEFAULT_SIGNER_NAME, VOLUME
 
@@ -55,96 +52,12 @@ RARE = {
 }
 
 
-class Installed:
-    """The cluster with control plane and shop."""
-
-    def __init__(self, control_plane, installation, shop, audit):
-        self.control_plane = control_plane
-        self.api = control_plane.api
-        self.installation = installation
-        self.shop = shop
-        self.audit = audit
-        # Hollow nodes do not wait for readiness, so web may call before orders listens.
-        until(lambda: shop.load()["requests"] > 100, timeout=60)
-        self._failed_before = shop.load()["failed"]
-
-    def failed(self):
-        """Requests of web that failed since all was up."""
-        return self.shop.load()["failed"] - self._failed_before
-
-    def kubectl(self, *arguments):
-        return kubectl.run(self.control_plane.kubeconfig, *arguments)
-
-    def create(self, name, **changes):
-        """Create a pod, and return it."""
-        made = pod(name, **changes)
-        namespace = made["metadata"]["namespace"]
-        return self.api.post(f"/api/v1/namespaces/{namespace}/pods", made)
-
-    def files(self, created, *, timeout=60):
-        """The folder of a pod's volume, once the kubelet has written it."""
-        metadata = created["metadata"]
-        found = self.shop.single(metadata["namespace"], metadata["name"])
-        folder = self.shop.volume_of(found)
-        until((folder / "..data").exists, timeout=timeout)
-        return folder
-
-    def get(self, name, path):
-        """Ask a part's pod for a path of its status port."""
-        url = f"http://127.0.0.1:{self.installation.status_port(name)}{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-
-    def is_ready(self, part):
-        """Whether both pods of a part answer, and say that they are ready."""
-        try:
-            names = self.installation.names(part)
-            return len(names) == 2 and all(self.get(each, "/readyz")[0] == 200 for each in names)
-        except (OSError, KeyError):
-            return False
-
-    def roll(self, part):
-        """Replace all pods of a part, one by one, as an upgrade does."""
-        before = set(self.installation.names(part))
-        self.kubectl("rollout", "restart", f"--namespace={SYSTEM}", f"deployment/kubetls-{part}")
-        until(lambda: not before & set(self.installation.names(part)), timeout=120)
-        until(lambda: self.is_ready(part), timeout=60)
-
-    def hurry(self):
-        """Touch the parts' pods, so that their kubelets look at the ConfigMap at once."""
-        self.kubectl(
-            "annotate", "pods", "--all", "--overwrite", f"--namespace={SYSTEM}",
-            f"example.org/touched={os.urandom(4).hex()}",
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """The control plane, installed, and the shop of the demonstration."""
-    audit = AuditLog(tmp_path_factory.mktemp("audit"))
-    folder = tmp_path_factory.mktemp("installed")
-    with (
-        ControlPlane(folder, options=audit.options) as control_plane,
-        HollowNode(control_plane, "node-1") as first,
-        HollowNode(control_plane, "node-2") as second,
-    ):
-        nodes = {first.name: first, second.name: second}
-        with Installation(
-            control_plane, nodes, platform=PLATFORM, secret_namespaces=(LEGACY,)
-        ) as installation:
-            for part in ("injector", "signer", "secret-issuer"):
-                # Hollow nodes ask no readiness probe; this gives a new process the time to start.
-                _patch_deployment(control_plane, part)
-            with Shop(control_plane, nodes) as shop:
-                yield Installed(control_plane, installation, shop, audit)
-
-
-def _patch_deployment(control_plane, part):
-    kubectl.run(
-        control_plane.kubeconfig,
-        "patch", f"deployment/kubetls-{part}", f"--namespace={SYSTEM}", "--type=merge",
-        f"--patch={json.dumps({'spec': {'minReadySeconds': 12}})}",
-    )  # fmt: skip
+    folders = (tmp_path_factory.mktemp(name) for name in ("installed", "audit"))
+    with installed_world(*folders) as world:
+        yield world
 
 
 class TestInstalled:
@@ -262,7 +175,7 @@ class TestRollingRestart:
             stdin=yaml.safe_dump_all(objects),
         )  # fmt: skip
         for part in PARTS:
-            _patch_deployment(installed.control_plane, part)
+            wait_for_readiness(installed.control_plane, part)
         assert installed.api.get(path)["webhooks"][0]["clientConfig"] == before
         assert _is_injected(installed.create("after-an-upgrade"))
 
