@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster with the control plane, installed by its own manifests, and the demonstration's shop."""
+"""A cluster with the control plane, installed by its manifests, and the demonstration's shop."""
 
 from __future__ import annotations
 
