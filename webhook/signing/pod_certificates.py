@@ -15,7 +15,7 @@ Spec: certificates.k8s.io/v1 PodCertificateRequest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from webhook import metrics
 from webhook.api import ApiError
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from webhook.signing.signer import Signer
 
 __all__ = ("PodCertificates",)
+
+_ATTEMPTS_IN_SILENCE: Final = 5  # Some seconds.
 
 
 class PodCertificates:
@@ -112,7 +114,7 @@ class PodCertificates:
             request = from_pod_certificate_request(await self._readable(pending))
             await self._issue(pending, request, attempt)
         except IssuanceError as err:
-            await self._refuse(pending, request, err)
+            await self._refuse(pending, request, err, attempt)
         except Again:
             name = (pending.key[0], _spec(pending)["podName"])
             self._awaiting.setdefault(name, set()).add(pending.key)
@@ -126,7 +128,6 @@ class PodCertificates:
         status = issued_status(issued, now=now)
         if await self.inbox.put(pending.body or {}, status) is None:
             return
-        pod = self._signer.pods.get(request.namespace, request.pod_name)
         await self._record.issued(
             self._origin(pending),
             request,
@@ -134,19 +135,31 @@ class PodCertificates:
             issued,
             now=now,
             authority=authority,
-            workload=(pod and pod.owner_uid) or request.pod_uid,
+            workload=self._workload(pending),
         )
 
     async def _refuse(
-        self, pending: PendingRequest, request: IssuanceRequest | None, err: IssuanceError
+        self,
+        pending: PendingRequest,
+        request: IssuanceRequest | None,
+        err: IssuanceError,
+        attempt: int,
     ) -> None:
         if err.is_retryable:
             self._record.postponed(err.reason)
+            if attempt == _ATTEMPTS_IN_SILENCE:
+                workload = self._workload(pending)
+                await self._record.waits(self._origin(pending), err, workload=workload)
             raise Again(str(err)) from err
         now = self._signer.now()
         status = denied_status(err.reason, str(err), now=now)
         if await self.inbox.put(pending.body or {}, status) is not None:
             await self._record.refused(self._origin(pending), request, err, now=now)
+
+    def _workload(self, pending: PendingRequest) -> str:
+        """What the pod belongs to, of which one Event is enough."""
+        pod = self._signer.pods.get(pending.key[0], _spec(pending)["podName"])
+        return (pod and pod.owner_uid) or pending.subject_uid
 
     def _origin(self, pending: PendingRequest) -> Origin:
         spec = _spec(pending)

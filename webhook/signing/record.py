@@ -147,6 +147,12 @@ class Record:
             note = f"the signer refused a certificate for ever ({error.reason}): {error}"
             await self._events.event(origin.pod, "Warning", "CertificateDenied", note)
 
+    async def waits(self, origin: Origin, error: IssuanceError, *, workload: str) -> None:
+        """A request has been waiting for a while; tell why, once for a workload."""
+        if origin.pod is not None and self._is_news(f"{error.reason} {workload}"):
+            note = f"the certificate has to wait ({error.reason}): {error}"
+            await self._events.event(origin.pod, "Warning", "CertificatePending", note)
+
     def postponed(self, reason: str) -> None:
         """A request could not be answered yet."""
         metrics.RETRIED.labels(kind=self.kind, reason=reason).inc()

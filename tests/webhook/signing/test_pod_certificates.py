@@ -212,6 +212,19 @@ class TestTransientTrouble:
             await world.answered(request)
         assert world.verdict(request) == {"Issued": "Issued"}
 
+    async def test_long_wait_is_told(self, world):
+        """Who waits for long learns why, once for a workload."""
+        world.pools.pools.pop("default")
+        for name in ("web-1", "web-2"):
+            owner = [{"uid": "set", "controller": True}]
+            world.request(world.add_pod(name, ownerReferences=owner))
+        async with world.signer() as (controller, _):
+            entries = controller.inbox.worklist._entries
+            await eventually(lambda: entries)
+            await eventually(lambda: all(each.backoff.failures > 6 for each in entries.values()))
+            await eventually(world.events)
+        assert [reason for _, reason in world.events()] == ["CertificatePending"]
+
     @pytest.mark.parametrize(
         "error",
         [
