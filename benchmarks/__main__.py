@@ -27,6 +27,7 @@ BENCHMARKS = (
     "authz",
     "issuance",
     "admission",
+    "burst",
     "users",
 )
 REPORT = Path("build/bench.json")
