@@ -41,7 +41,7 @@ class Inbox:
     Args:
         api: Where the requests are.
         resource: Their kind.
-        parse: What is kept of one.
+        parse: What is kept of one; None: it is left alone.
         answer: Answers one, given how often it was tried in vain; raises `Again`.
         order: Lane and deadline of one.
         replicas: Among which the requests are divided.
@@ -55,7 +55,7 @@ class Inbox:
         api: Api,
         resource: Resource,
         *,
-        parse: Callable[[Mapping[str, Any]], PendingRequest],
+        parse: Callable[[Mapping[str, Any]], PendingRequest | None],
         answer: Callable[[PendingRequest, int], Awaitable[None]],
         order: Callable[[PendingRequest], tuple[Lane, float | None]],
         replicas: Replicas,

@@ -8,7 +8,8 @@ Rules:
     3. The secret issuer gets certificates only for pods that carry our injection in Secret mode,
        where the namespace may have that.
     4. Our own signer wants a request with nothing but a key. An external signer takes the names
-       from the request, so there they must equal what was granted before we approve.
+       from the request, so there they must equal what was granted before we approve; it may have
+       other users, whose requests are left alone.
     5. Usages are exactly those of the profile.
 
 Spec: certificates.k8s.io/v1 CertificateSigningRequest.
@@ -85,9 +86,11 @@ class SigningRequests:
             is_for_external=True,
         )
 
-    def _parse(self, body: Mapping[str, Any]) -> PendingRequest:
-        config = self._signer.configuration.current
-        is_ours = config.zone_of_signer(body["spec"]["signerName"]) is not None
+    def _parse(self, body: Mapping[str, Any]) -> PendingRequest | None:
+        config, spec = self._signer.configuration.current, body["spec"]
+        is_ours = config.zone_of_signer(spec["signerName"]) is not None
+        if not is_ours and (spec.get("username") or "") != self._secret_issuer:
+            return None
         return PendingRequest.of_signing(body, is_ours=is_ours)
 
     def _order(self, pending: PendingRequest) -> tuple[Lane, float | None]:

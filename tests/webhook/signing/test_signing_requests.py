@@ -264,15 +264,19 @@ class TestExternalSigner:
             await settled(world, request)
         assert world.verdict(request) == {"Denied": "DifferentNames"}
 
-    async def test_pod_does_not_ask_itself(self, world, key):
-        """Pods do not get our approval at an external signer."""
+    @pytest.mark.parametrize("by", [POD_USER, "alice"], ids=["a pod", "a person"])
+    async def test_requests_of_others(self, world, key, by):
+        """That signer is not ours alone: what others ask of it is neither approved nor denied."""
         pem = self.named(world, key)
-        request = world.signing_request(
-            world.add_pod(), by=POD_USER, pem=pem, signerName=EXTERNAL_SIGNER
+        request = world.signing_request(world.add_pod(), by=by, pem=pem, signerName=EXTERNAL_SIGNER)
+        ours = world.signing_request(
+            world.add_secret_pod("mine"), pem=pem, signerName=EXTERNAL_SIGNER
         )
-        async with world.signer():
-            await settled(world, request)
-        assert world.verdict(request) == {"Denied": "NotAllowedInNamespace"}
+        async with world.signer() as (_, requests):
+            await settled(world, ours)
+            assert world.verdict(request) == {}
+            assert len(requests.inbox.worklist) == 0
+            assert requests.inbox.requests.get(("", request["metadata"]["name"])) is None
 
     async def test_our_signer_name_of_such_a_zone(self, world):
         """The zone's own signer name is nobody's: it is denied, not left pending."""
