@@ -13,12 +13,14 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from kubetls_sdk.exceptions import ConfigurationError
+from webhook.names import PARTNER_SIGNER_NAME
 
 if TYPE_CHECKING:
     from kubetls_sdk.bundle import TrustBundle
@@ -37,6 +39,9 @@ __all__ = (
 
 SHORTEST_LIFETIME: Final = timedelta(hours=1)
 LONGEST_LIFETIME: Final = timedelta(days=91)
+_LABEL_VALUE: Final = re.compile(
+    r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII
+)
 
 
 class Mode(StrEnum):
@@ -101,6 +106,10 @@ class Zone:
             None: our own CA pool.
         bundle: The configured authorities when an external signer signs; None with our own pool.
         propagation: How long after its publication a new root may sign, at the earliest.
+
+    Raises:
+        ConfigurationError: A signer name belongs to somebody else, or the trust domain is no value
+            of a label: its bundle could not be published.
     """
 
     name: str
@@ -109,6 +118,21 @@ class Zone:
     external_signer: str | None = None
     bundle: TrustBundle | None = None
     propagation: timedelta = timedelta(minutes=10)
+
+    def __post_init__(self) -> None:
+        if self.signer_name == PARTNER_SIGNER_NAME:
+            raise ConfigurationError(
+                f"expected another signer name than {PARTNER_SIGNER_NAME}: the bundles of partners"
+                " have it"
+            )
+        for name in (self.signer_name, self.external_signer or ""):
+            if f".{name}".split("/")[0].endswith(".kubernetes.io"):
+                raise ConfigurationError("expected a signer name outside of kubernetes.io")
+        if not _LABEL_VALUE.fullmatch(str(self.trust_domain)):
+            raise ConfigurationError(
+                "expected the trust domain of a zone to be a DNS name of at most 63 characters,"
+                f" got {str(self.trust_domain)!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +216,8 @@ class PlatformConfig:
             raise ConfigurationError("expected at least one zone with a trust domain")
         if len(set(signers)) != len(signers):
             raise ConfigurationError("expected each signer name in one zone only")
+        if not {zone.external_signer for zone in self.zones.values()}.isdisjoint(signers):
+            raise ConfigurationError("expected an external signer, got a signer name of our own")
         if len(set(domains)) != len(domains):
             raise ConfigurationError("expected each trust domain in one zone or partner only")
         for rule in self.rules:

@@ -138,8 +138,6 @@ def _zone(fields: Fields) -> Zone:
     values["trust_domain"] = _one(fields, "trustDomain", TrustDomain.parse)
     if fields.has("signerName"):
         values["signer_name"] = _matching(fields, "signerName", _SIGNER, "domain/name")
-    if f".{values['signer_name']}".split("/")[0].endswith(".kubernetes.io"):
-        raise fields.error("expected a signer name outside of kubernetes.io")
     if fields.has("propagation"):
         values["propagation"] = _one(fields, "propagation", parse_duration)
     if fields.has("externalSigner") != fields.has("trustBundle"):

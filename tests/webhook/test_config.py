@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The platform's configuration: what is read, what is refused, and what it answers."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -21,6 +22,15 @@ def partner_text(namespaces="[shop]", domain="partner.example"):
         f"partners:\n  - name: acme\n    trustDomain: {domain}\n"
         f"    namespaces: {namespaces}\n    bundle: |\n{lines}\n"
     )
+
+
+def external(signer, *zones):
+    pem = DevelopmentCA("example.org").bundle.to_pem().decode()
+    first = (
+        f"{{name: default, trustDomain: example.org, externalSigner: {signer},"
+        f" trustBundle: {json.dumps(pem)}}}"
+    )
+    return f"version: 1\nzones: [{', '.join([first, *zones])}]"
 
 
 class TestDefaults:
@@ -99,6 +109,15 @@ class TestRefused:
             (ZONE.replace("}]", ", signerName: kubernetes.io/x}]"), "outside of kubernetes.io"),
             (ZONE.replace("}]", ", signerName: a.kubernetes.io/x}]"), "outside of kubernetes.io"),
             (ZONE.replace("}]", ", signerName: x}]"), "expected signerName to be domain/name"),
+            ("version: 1\nzones: [{name: partner, trustDomain: a}]", "bundles of partners"),
+            (
+                ZONE.replace("}]", ", signerName: kubetls.gauntletwizard.net/partner}]"),
+                "bundles of partners",
+            ),
+            (external("kubernetes.io/kube-apiserver-client"), "outside of kubernetes.io"),
+            (external("a.b/own", "{name: b, trustDomain: b, signerName: a.b/own}"), "of our own"),
+            ("version: 1\nzones: [{name: d, trustDomain: a_b}]", "a DNS name of at most 63"),
+            (f"version: 1\nzones: [{{name: d, trustDomain: {'a.' * 31}ab}}]", "at most 63"),
             (ZONE.replace("}]", "}, {name: b, trustDomain: example.org}]"), "in one zone"),
             (ZONE.replace("}]", "}, {name: default, trustDomain: a.b}]"), "each name of zones"),
             (ZONE + "namespaces: [{names: []}]", "expected names to have at least one value"),
