@@ -25,12 +25,12 @@ from kubetls_sdk.cli.bundle_report import (
     difference_fields,
     difference_lines,
 )
-from kubetls_sdk.cli.output_file import write_file
 from kubetls_sdk.diagnosis import gather
 from kubetls_sdk.exceptions import BundleError, ConfigurationError, SpiffeIdError
 from kubetls_sdk.federation.bundle_document import parse_bundle, to_jwks
 from kubetls_sdk.federation.difference import BundleDifference, fingerprint
 from kubetls_sdk.federation.fetch import FetchError, fetch_bundle
+from kubetls_sdk.federation.output_file import write_file
 from kubetls_sdk.federation.partner import Endpoint, Profile
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 

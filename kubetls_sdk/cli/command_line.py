@@ -41,6 +41,7 @@ COMMANDS = {
     "bundle": LazyCommand(
         "kubetls_sdk.cli.bundle:bundle", "Show, fetch, compare and publish trust bundles."
     ),
+    "ca": LazyCommand("kubetls_sdk.cli.ca:ca", "Sign for partners, under constraints."),
     "dev": LazyCommand(
         "kubetls_sdk.cli.dev:dev", "A trust domain for development, not for production."
     ),
