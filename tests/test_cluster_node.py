@@ -97,13 +97,15 @@ class TestTree:
         package = tmp_path / "ours"
         package.mkdir()
         (package / "module.py").touch()
-        tree = python_tree(["click", "uvicorn"], [package])
+        tree = python_tree(["click", "uvicorn", "anyio"], [package])
         assert python_command()[0] in tree
         assert {"/app/ours/module.py", "/app/click/__init__.py"} <= tree.keys()
         assert tree["/usr/bin/python3"] == Link(python_command()[0])
         assert tree["/usr/bin/uvicorn"].text.startswith(f"#!{python_command()[0]}\n")
+        assert "/app/anyio/_core/_testing.py" in tree
         assert any(path.endswith("/ssl.py") for path in tree)
         assert any("libc.so" in path or "ld-" in path for path in tree)
+        assert not any("/idlelib/" in path or "/_testcapi" in path for path in tree)
         assert not any("/test/" in path or "__pycache__" in path for path in tree)
 
     def test_compiled(self, tmp_path: Path) -> None:

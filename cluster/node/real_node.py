@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cluster import binaries, lifetime
+from cluster.exceptions import StartError
 from cluster.flags import SERVICE_ADDRESS, SERVICE_NETWORK
 from cluster.node import configuration
 from cluster.node.control_groups import remove_groups
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _READY_SECONDS = 55.0
 _COMMAND_SECONDS = 120.0
+_LONGEST_SOCKET = "kubelet/device-plugins/kubelet.sock"
+_MAX_SOCKET_PATH = 107  # Linux's; the kubelet ends without a word of it.
 _CTR_NAMESPACE = "k8s.io"
 
 
@@ -54,6 +57,7 @@ class RealNode:
 
     Raises:
         ProgramMissingError: Not Linux, not root, or programs are missing; the message says which.
+        StartError: The folder's path is too long for sockets, or a part does not start.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class RealNode:
         gates = control_plane.options.feature_gates if feature_gates is None else feature_gates
         self._feature_gates = gates
         self._processes: list[Process] = []
+        if len(str(self.folder / _LONGEST_SOCKET)) > _MAX_SOCKET_PATH:
+            raise StartError(f"expected a shorter path for the kubelet's sockets: {self.folder}")
 
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700, parents=True)

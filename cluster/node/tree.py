@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 APP = "/app"
 PYTHON_ENVIRONMENT = {"PYTHONPATH": APP, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 _APPLETS = ("sh", "cat", "ls", "sleep", "wget", "nc", "stat", "id", "env", "mount", "ip", "true")
-_LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "turtledemo"}
-_LEFT_OUT |= {"__pycache__", "site-packages"}
-_LEFT_OUT_PREFIXES = ("config-", "_tkinter", "_test", "_ctypes_test", "xxlimited")
+_LEFT_OUT = {"__pycache__", "site-packages", "test", "tests"}
+# Of the standard library, and of nothing else: `anyio` has a module `_testing`.
+_UNUSED = (
+    *("idlelib", "tkinter", "ensurepip", "lib2to3", "turtledemo"),
+    *("config-", "_tkinter", "_test", "_ctypes_test", "xxlimited"),
+)
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 
 
@@ -58,7 +61,7 @@ def python_tree(requirements: Sequence[str], packages: Iterable[Path]) -> Tree:
     library = Path(sysconfig.get_path("stdlib"))
     tree: dict[str, Path | bytes | Script | Link] = {str(_interpreter()): _interpreter()}
     tree["/usr/bin/python3"] = Link(str(_interpreter()))
-    tree |= {str(path): path for path in _files(library)}
+    tree |= {str(path): path for path in _files(library) if not _is_unused(path, library)}
     for folder in packages:
         tree |= {f"{APP}/{p.relative_to(folder.parent)}": p for p in _files(folder)}
     for name in sorted(closure(requirements)):
@@ -115,7 +118,11 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_wanted(parts: Iterable[str]) -> bool:
-    return not any(part in _LEFT_OUT or part.startswith(_LEFT_OUT_PREFIXES) for part in parts)
+    return not any(part in _LEFT_OUT for part in parts)
+
+
+def _is_unused(path: Path, library: Path) -> bool:
+    return any(part.startswith(_UNUSED) for part in path.relative_to(library).parts)
 
 
 def _interpreter() -> Path:

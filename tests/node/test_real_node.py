@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 import kubetls_sdk
+from cluster import ControlPlane, binaries
+from cluster.exceptions import StartError
 from cluster.node import RealNode
+from cluster.node.control_groups import remove_groups
 from tests.cluster.pods import certificate_volume, pod
 from tests.waiting import until
-
-if TYPE_CHECKING:
-    from cluster import ControlPlane
 
 SIGNER = "signer.example/workload"
 
@@ -138,6 +143,37 @@ class TestEnd:
         until(lambda: not state()["processes"] - before["processes"])
         after = state()
         assert [what for what in before if after[what] - before[what]] == []
+
+    @pytest.mark.parametrize(
+        ("number", "left"),
+        [
+            pytest.param(signal.SIGTERM, [], id="ended"),
+            pytest.param(signal.SIGKILL, ["groups"], id="killed"),
+        ],
+    )
+    def test_nothing_stays_of_an_ended_process(
+        self, number: signal.Signals, left: list[str], tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """Nor when the process that started it is ended; killed, it leaves empty control groups."""
+        before, folder = state(), tmp_path_factory.mktemp("n")
+        command = [sys.executable, "-m", "tests.node.node_program", str(folder)]
+        program = subprocess.Popen(command, cwd=binaries.ROOT, stdout=subprocess.PIPE)
+        with program:
+            assert program.stdout.readline() == b"running\n"
+            assert state()["processes"] - before["processes"]
+            program.send_signal(number)
+        until(lambda: not state()["processes"] - before["processes"])
+        after = state()
+        groups = after["groups"] - before["groups"]
+        assert [what for what in before if after[what] - before[what]] == left
+        remove_groups({Path(group).name for group in groups})
+        assert state()["groups"] == before["groups"]
+
+    def test_path_too_long_for_sockets(self, tmp_path: Path) -> None:
+        """It is said at once, where the kubelet would end without a word."""
+        control_plane = ControlPlane(tmp_path / ("long" * 20))
+        with pytest.raises(StartError, match="shorter path"):
+            RealNode(control_plane, "real-3")
 
 
 def state() -> dict[str, set[str]]:
