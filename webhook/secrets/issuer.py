@@ -155,8 +155,6 @@ class SecretIssuer:
         issued = _verified(chain, grant, plan)
         body = secret(pod, plan.name, files(plan, key, issued.chain_pem))
         version = await self._writer.write(body, held.version if held is not None else None)
-        refresh, end = issued.begin_refresh_at.timestamp(), issued.not_after.timestamp()
-        self.roster.held[pod.uid] = Held(version, plan, refresh, end)
         metrics.WRITTEN.labels(zone=grant.zone.name).inc()
         _log.info("Secret %s/%s is written, until %s", pod.namespace, plan.name, issued.not_after)
         if is_external:
@@ -169,7 +167,20 @@ class SecretIssuer:
                 kind="CertificateSigningRequest",
                 signer=grant.zone.external_signer or "",
             )
-        if self._plan(pod) != plan:
+        refresh, end = issued.begin_refresh_at.timestamp(), issued.not_after.timestamp()
+        self._remember(pod, Held(version, plan, refresh, end))
+
+    def _remember(self, pod: Pod, held: Held) -> None:
+        """Keep what was written, unless the pod has gone meanwhile.
+
+        Raises:
+            Again: It is not what the pod, as it is now, shall have.
+        """
+        now = self._pods.get(pod.namespace, pod.name)
+        if now is None or now.uid != pod.uid:
+            raise Again("the pod has gone while its Secret was written")
+        self.roster.held[pod.uid] = held
+        if self.roster.has(now) and self._plan(now) != held.plan:
             raise Again("what the Secret shall hold has changed while it was written")
 
     def _plan(self, pod: Pod) -> Plan:

@@ -149,6 +149,24 @@ class AsSecretIssuer:
         return await self._api.create(resource, body, **options)
 
 
+class HeldBack:
+    """An API whose first Secret is written only when a test says so."""
+
+    def __init__(self, api):
+        self._api = api
+        self.is_held = False
+        self.go = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._api, name)
+
+    async def create(self, resource, body, **options):
+        if resource is SECRETS:
+            self.is_held = True
+            await self.go.wait()
+        return await self._api.create(resource, body, **options)
+
+
 @pytest.fixture
 def world():
     return SecretWorld()
@@ -283,6 +301,31 @@ class TestRenew:
             await eventually(lambda: "front.shop.svc" in world.dns_names())
             world.api.remove(SERVICES, "front", "shop")
             await eventually(lambda: world.dns_names() == [])
+
+    async def test_labels_that_change_meanwhile(self, world):
+        """Labels that a pod gets while its Secret is written select it in the next one at once."""
+        pod = world.add_secret_pod()
+        world.add_service("front", app="changed")
+        api = HeldBack(world.guarded)
+        async with world.signer(), world.issuer(api=api) as issuer:
+            await eventually(lambda: api.is_held)
+            pod["metadata"]["labels"] = {"app": "changed"}
+            world.api.put(PODS, pod)
+            await eventually(lambda: issuer._pods.get("shop", "web").labels == {"app": "changed"})
+            api.go.set()
+            await eventually(lambda: "front.shop.svc" in (world.dns_names() or ()))
+
+    async def test_successor_of_its_name(self, world):
+        """Nothing is kept of a pod that went while its Secret was written."""
+        world.add_secret_pod()
+        api = HeldBack(world.guarded)
+        async with world.signer(), world.issuer(api=api) as issuer:
+            await eventually(lambda: api.is_held)
+            world.api.remove(PODS, "web", "shop")
+            await eventually(lambda: issuer._pods.get("shop", "web") is None)
+            api.go.set()
+            await eventually(lambda: not len(issuer.worklist))
+            assert issuer.roster.held == {}
 
     async def test_service_of_others(self, world):
         """A Service that does not select the pod changes nothing."""

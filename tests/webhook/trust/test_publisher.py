@@ -16,6 +16,7 @@ from webhook.api.resources import (
     CONFIG_MAPS,
 )
 from webhook.config import NamePattern, Partner, PlatformConfig, Zone
+from webhook.names import TRUST_DOMAIN_LABEL, bundle_name
 from webhook.trust.publication import MAX_BYTES, Publication, of_partner, of_zone, wanted_names
 from webhook.trust.publisher import ConfigMapPublisher, TrustBundlePublisher, find_publisher
 
@@ -99,8 +100,9 @@ class TestPublication:
     def test_a_trust_domain_that_the_api_server_cannot_name_is_refused(self, domain, problem):
         """SPIFFE allows more than Kubernetes."""
         ca = DevelopmentCA(domain, now=START)
+        name = bundle_name(SIGNER, ca.trust_domain)
         with pytest.raises(ConfigurationError, match=problem):
-            of_zone(Zone("default", ca.trust_domain, SIGNER), ca.bundle)
+            Publication(name, SIGNER, "file", {TRUST_DOMAIN_LABEL: domain}, ca.bundle)
 
     def test_a_bundle_of_more_than_a_mebibyte_is_refused(self):
         """The API server takes no more."""
