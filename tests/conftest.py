@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for every test: none leaves the metrics or the audit log of the process enabled."""
+"""What holds for every test: none leaves metrics, audit log or tracing of the process enabled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kubetls_sdk import audit, metrics
+from kubetls_sdk.server import tracing
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +19,5 @@ def _recording_ends() -> Iterator[None]:
         metrics.disable()
     if audit.is_enabled():
         audit.disable()
+    if tracing.is_enabled():
+        tracing.disable()

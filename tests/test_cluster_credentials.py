@@ -126,7 +126,7 @@ class TestCommandLines:
     def test_loopback_only(self, authority: Authority, tmp_path: Path) -> None:
         """Nothing listens on an address that another machine reaches."""
         files = authority.files
-        credentials = flags.Credentials(files, files.certificate, files, files, files)
+        credentials = flags.Credentials(files, files.certificate, files, files, files, files)
         ports = flags.Ports(1, 2, 3)
         etcd = flags.etcd(tmp_path, ports, credentials)
         urls = [each.partition("=")[2] for each in etcd if "-urls=" in each]
@@ -138,6 +138,6 @@ class TestCommandLines:
     def test_etcd_asks_for_certificates(self, authority: Authority, tmp_path: Path) -> None:
         """Another user of the machine cannot read the cluster's secrets from etcd."""
         files = authority.files
-        credentials = flags.Credentials(files, files.certificate, files, files, files)
+        credentials = flags.Credentials(files, files.certificate, files, files, files, files)
         etcd = flags.etcd(tmp_path, flags.Ports(1, 2, 3), credentials)
         assert {"--client-cert-auth", "--peer-client-cert-auth"} <= set(etcd)
