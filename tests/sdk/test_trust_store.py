@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from kubetls_sdk import StaticSource, TrustBundle, TrustBundleSet
+from kubetls_sdk import StaticSource, TrustBundle, TrustBundleSet, TrustDomain, _trust_store
 from kubetls_sdk._context import client_context, server_context
 from kubetls_sdk._trust_store import trusted_authorities
 from kubetls_sdk.expectation import AnyTrusted
@@ -105,3 +107,77 @@ class TestTrustedAuthorities:
         """Then there is nothing to hide."""
         source = StaticSource(CA.issue(), TrustBundleSet([PARTNER.bundle]))
         assert list(trusted_authorities(source.snapshot)) == [PARTNER.authority]
+
+
+class TestOtherPartners:
+    """One partner cannot keep the peers of another one out."""
+
+    MALLORY = TrustDomain("mallory.example")
+    EARLY = TrustDomain("a.example")  # Before the other partner in every order there is.
+
+    def source(self, *authorities, domain):
+        theirs = TrustBundle(domain, authorities)
+        return StaticSource(CA.issue(), TrustBundleSet([CA.bundle, theirs, PARTNER.bundle]))
+
+    def gets_in(self, source):
+        theirs = StaticSource(PARTNER.issue(), TrustBundleSet([CA.bundle]))
+        context = client_context(theirs, expect=AnyTrusted())
+        return Handshake.run(context, server_context(source)).succeeded
+
+    def variant(self):
+        """The partner's own name, identifier and key, under somebody else's signature."""
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        root = PARTNER.authority
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mallory")])
+        builder = x509.CertificateBuilder(name, root.subject, root.public_key(), 7)
+        builder = builder.not_valid_before(now - timedelta(hours=1))
+        builder = builder.not_valid_after(now + timedelta(days=9999))
+        for extension in root.extensions:
+            if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
+                builder = builder.add_extension(extension.value, extension.critical)
+        return builder.sign(key, hashes.SHA256())
+
+    @pytest.mark.parametrize("domain", [MALLORY, EARLY], ids=str)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            pytest.param({}, id="same"),
+            pytest.param({"identifier": None}, id="no-key-identifier"),
+            pytest.param({"subject": upper(PARTNER.authority.subject)}, id="other-case"),
+        ],
+    )
+    def test_imitation(self, domain, options, caplog):
+        """An authority that passes for another partner's until its key is tried is not used."""
+        source = self.source(imitation(PARTNER.authority, **options), domain=domain)
+        assert self.gets_in(source)
+        assert f"an authority of {str(domain)!r} is not used" in caplog.text
+
+    @pytest.mark.parametrize("domain", [MALLORY, EARLY], ids=str)
+    def test_variant(self, domain):
+        """Nor is one with the partner's own key, which only the partner can sign itself with."""
+        assert self.gets_in(self.source(self.variant(), domain=domain))
+
+    def test_same_authority(self):
+        """The very authority in two bundles hides nothing: the leaf's domain decides."""
+        assert self.gets_in(self.source(PARTNER.authority, domain=self.EARLY))
+
+    @pytest.mark.parametrize("key_type", ["p256", "p384", "ed25519", "rsa2048"])
+    @pytest.mark.parametrize("digest", ["sha1", "sha256", "sha384", "sha512"])
+    def test_identifiers(self, key_type, digest):
+        """The usual ways to make a key identifier are known, with every kind of key."""
+        root = DevelopmentCA("x.example", key_type=key_type).authority
+        info = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        key = {"p256": 65, "p384": 97, "ed25519": 32}.get(key_type)
+        bits = info[-key:] if key else _trust_store._bit_string(info)
+        wanted = hashlib.new(digest, bits).digest()[:20]
+        assert wanted in set(_trust_store._identifiers_of(root))
+
+    def test_two_of_equal_proof(self):
+        """Where nothing tells two of them apart both stay, and nothing fails on the way."""
+        bare = imitation(PARTNER.authority, identifier=None)
+        other = imitation(PARTNER.authority, identifier=None)
+        bundles = TrustBundleSet(
+            [CA.bundle, TrustBundle(self.MALLORY, (bare,)), TrustBundle(self.EARLY, (other,))]
+        )
+        snapshot = StaticSource(CA.issue(), bundles).snapshot
+        assert len(list(trusted_authorities(snapshot))) == 3
