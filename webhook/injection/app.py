@@ -4,7 +4,7 @@
 Rules:
     1. It holds nothing between two requests: any number of replicas may answer.
     2. What is wrong with a request is answered with 4xx and one clause, never with a trace.
-    3. A body is bounded in bytes and in time while it arrives, not after.
+    3. Bodies are bounded in bytes, all of them together too, and in time while they arrive.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from webhook.exceptions import ReviewError
 from webhook.injection.admission import Outcome, decide
+from webhook.injection.bodies import Bodies
 from webhook.injection.metrics import REVIEW_SECONDS, REVIEWS
 from webhook.injection.review import MAX_BYTES, parse_review
 
@@ -32,6 +33,7 @@ __all__ = ("InjectorApp",)
 
 _log = logging.getLogger(__name__)
 _BODY_SECONDS: Final = 5.0
+_MAX_BODIES: Final = 24 * 1024 * 1024
 _JSON: Final = b"application/json"
 _TEXT: Final = b"text/plain; charset=utf-8"
 
@@ -49,6 +51,7 @@ class InjectorApp:
     def __init__(self, platform: Callable[[], Platform]) -> None:
         self.is_draining = False
         self._platform = platform
+        self._bodies = Bodies(_MAX_BODIES)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -68,7 +71,7 @@ class InjectorApp:
 
     async def _answer(self, scope: Message, receive: Receive) -> bytes:
         _check_head(scope)
-        body = await _body(receive)
+        body = await self._body(receive)
         start = time.perf_counter()
         review = parse_review(body)
         outcome, answer = decide(review, self._platform())
@@ -78,6 +81,25 @@ class InjectorApp:
         if outcome is Outcome.DENIED:
             _log.info("namespace %s: a pod was refused: %s", review.namespace, answer.message)
         return content
+
+    async def _body(self, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await self._received(receive)
+        except TimeoutError:
+            raise ReviewError("expected the body sooner", status=408) from None
+
+    async def _received(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        with self._bodies.arriving() as take:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ReviewError("expected a complete body")
+                parts.append(message.get("body", b""))
+                take(parts[-1])
+                if not message.get("more_body", False):
+                    return b"".join(parts)
 
     async def _send(self, send: Send, status: int, content_type: bytes, body: bytes) -> None:
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
@@ -102,26 +124,3 @@ def _check_head(scope: Message) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:20]) > MAX_BYTES:
         raise ReviewError(f"expected at most {MAX_BYTES} bytes", status=413)
-
-
-async def _body(receive: Receive) -> bytes:
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            return await _received(receive)
-    except TimeoutError:
-        raise ReviewError("expected the body sooner", status=408) from None
-
-
-async def _received(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ReviewError("expected a complete body")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BYTES:
-            raise ReviewError(f"expected at most {MAX_BYTES} bytes", status=413)
-        if not message.get("more_body", False):
-            return b"".join(parts)

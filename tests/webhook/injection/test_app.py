@@ -130,6 +130,18 @@ class TestRefusals:
         assert b"\n" not in exchange.body
         assert counted("invalid") == before + 1
 
+    def test_many_large_bodies(self, monkeypatch):
+        """Too many at once are refused; what they took is free again afterwards."""
+        monkeypatch.setattr(app_module, "_MAX_BODIES", MAX_BYTES)
+        app = InjectorApp(world.platform)
+        with app._bodies.arriving() as take:
+            take(bytes(MAX_BYTES))
+            refused = Exchange(app, b" " * 100_000)
+            small = Exchange(app, review_body(pod()))
+        assert (refused.status, refused.headers[b"connection"]) == (503, b"close")
+        assert small.status == 200
+        assert Exchange(app, b" " * 100_000).status == 400
+
     def test_a_slow_body(self, monkeypatch):
         """A body that does not come in time is not waited for."""
         monkeypatch.setattr(app_module, "_BODY_SECONDS", 0.05)
