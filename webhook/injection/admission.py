@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Outcome", "Platform", "decide")
 
+_MAX_MESSAGE: Final = 2000
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _OS: Final = "kubernetes.io/os"
 _NO_RULE: Final = "KubeTLS: this namespace has no rule in the platform's configuration"
@@ -82,7 +83,7 @@ def decide(review: Review, platform: Platform) -> tuple[Outcome, Answer]:
             return _skipped()
         return _created(review, platform)
     except AdmissionDenied as err:
-        return Outcome.DENIED, Answer(message=str(err))
+        return Outcome.DENIED, Answer(message=_cut(str(err)))
 
 
 def _created(review: Review, platform: Platform) -> tuple[Outcome, Answer]:
@@ -119,6 +120,11 @@ def _ephemeral(review: Review) -> tuple[Outcome, Answer]:
     patch, refused = equip_ephemeral(review.pod, review.old_pod)
     answer = Answer(patch=patch, warnings=(_EPHEMERAL,) if refused else ())
     return Outcome.INJECTED if patch else Outcome.COMPLETE, answer
+
+
+def _cut(message: str) -> str:
+    """A container's name, and much else of a pod, may be of any length."""
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
 
 
 def _skipped(*warnings: str) -> tuple[Outcome, Answer]:

@@ -5,6 +5,7 @@ Rules:
     1. It holds nothing between two requests: any number of replicas may answer.
     2. What is wrong with a request is answered with 4xx and one clause, never with a trace.
     3. Bodies are bounded in bytes, all of them together too, and in time while they arrive.
+    4. A large one takes long to read: it waits for the small ones that are there.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from kubetls_sdk.server.refusal_log import LogQuota
 from webhook.exceptions import ReviewError
 from webhook.injection.admission import Outcome, decide
-from webhook.injection.bodies import Bodies
+from webhook.injection.bodies import SMALL_BYTES, Bodies
 from webhook.injection.metrics import REVIEW_SECONDS, REVIEWS
 from webhook.injection.review import MAX_BYTES, parse_review
 
@@ -33,6 +35,7 @@ __all__ = ("InjectorApp",)
 
 _log = logging.getLogger(__name__)
 _BODY_SECONDS: Final = 5.0
+_MAX_LOGGED: Final = 512
 _MAX_BODIES: Final = 24 * 1024 * 1024
 _JSON: Final = b"application/json"
 _TEXT: Final = b"text/plain; charset=utf-8"
@@ -52,6 +55,8 @@ class InjectorApp:
         self.is_draining = False
         self._platform = platform
         self._bodies = Bodies(_MAX_BODIES)
+        self._large = asyncio.Lock()
+        self._lines = LogQuota()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -71,7 +76,15 @@ class InjectorApp:
 
     async def _answer(self, scope: Message, receive: Receive) -> bytes:
         _check_head(scope)
-        body = await self._body(receive)
+        with self._bodies.arriving() as take:
+            body = await _body(receive, take)
+            if len(body) <= SMALL_BYTES:
+                return self._decided(body)
+            async with self._large:
+                await asyncio.sleep(0)  # Small ones come first.
+                return self._decided(body)
+
+    def _decided(self, body: bytes) -> bytes:
         start = time.perf_counter()
         review = parse_review(body)
         outcome, answer = decide(review, self._platform())
@@ -79,27 +92,15 @@ class InjectorApp:
         REVIEWS.labels(outcome.value).inc()
         REVIEW_SECONDS.observe(time.perf_counter() - start)
         if outcome is Outcome.DENIED:
-            _log.info("namespace %s: a pod was refused: %s", review.namespace, answer.message)
+            self._tell(review.namespace, answer.message or "")
         return content
 
-    async def _body(self, receive: Receive) -> bytes:
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                return await self._received(receive)
-        except TimeoutError:
-            raise ReviewError("expected the body sooner", status=408) from None
-
-    async def _received(self, receive: Receive) -> bytes:
-        parts: list[bytes] = []
-        with self._bodies.arriving() as take:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ReviewError("expected a complete body")
-                parts.append(message.get("body", b""))
-                take(parts[-1])
-                if not message.get("more_body", False):
-                    return b"".join(parts)
+    def _tell(self, namespace: str, reason: str) -> None:
+        if not self._lines.take():
+            return
+        missed, self._lines.suppressed = self._lines.suppressed, 0
+        more = f" ({missed} more such lines were not written)" if missed else ""
+        _log.info("namespace %s: a pod was refused: %s%s", namespace, reason[:_MAX_LOGGED], more)
 
     async def _send(self, send: Send, status: int, content_type: bytes, body: bytes) -> None:
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
@@ -124,3 +125,23 @@ def _check_head(scope: Message) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:20]) > MAX_BYTES:
         raise ReviewError(f"expected at most {MAX_BYTES} bytes", status=413)
+
+
+async def _body(receive: Receive, take: Callable[[bytes], None]) -> bytes:
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await _received(receive, take)
+    except TimeoutError:
+        raise ReviewError("expected the body sooner", status=408) from None
+
+
+async def _received(receive: Receive, take: Callable[[bytes], None]) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ReviewError("expected a complete body")
+        parts.append(message.get("body", b""))
+        take(parts[-1])
+        if not message.get("more_body", False):
+            return b"".join(parts)

@@ -16,6 +16,13 @@ from webhook.injection.review import MAX_BYTES
 JSON = (b"content-type", b"application/json")
 
 
+DENIED = world.annotated(zone="x")
+
+
+def mounted():
+    return {"name": "other", "mountPath": "/run/secrets/workload-spiffe-credentials"}
+
+
 class Exchange:
     """One request to the application, and what it answered."""
 
@@ -90,6 +97,28 @@ class TestAnswers:
         assert Exchange(app, review_body(pod())).headers[b"connection"] == b"close"
 
 
+class TestDeniedPods:
+    def test_a_long_name(self, caplog):
+        """What a pod's author wrote is cut, in the answer and in the log."""
+        sent = pod(containers=[{"name": "x" * 100_000, "volumeMounts": [mounted()]}])
+        with caplog.at_level("INFO"):
+            answered = Exchange(InjectorApp(world.platform), review_body(sent))
+        message = json.loads(answered.body)["response"]["status"]["message"]
+        assert message.startswith("container 'xxx")
+        assert len(message) <= 2048
+        assert len(caplog.messages[-1]) <= 600
+
+    def test_many(self, caplog):
+        """Whoever reaches the port cannot fill a disk with lines; all are counted."""
+        app, body = InjectorApp(world.platform), review_body(pod(annotations=DENIED))
+        before = counted("denied")
+        with caplog.at_level("INFO"):
+            for _ in range(100):
+                Exchange(app, body)
+        assert counted("denied") == before + 100
+        assert len(caplog.messages) < 70
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("about", "status"),
@@ -141,6 +170,29 @@ class TestRefusals:
         assert (refused.status, refused.headers[b"connection"]) == (503, b"close")
         assert small.status == 200
         assert Exchange(app, b" " * 100_000).status == 400
+
+    def test_large_bodies_wait_for_small_ones(self):
+        """Whoever sends many large ones at once delays a usual review by few of them."""
+        app, order = InjectorApp(world.platform), []
+
+        def exchange(body, name):
+            async def receive():
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            async def send(message):
+                if message["type"] == "http.response.body":
+                    order.append(name)
+
+            scope = {"type": "http", "path": "/mutate", "method": "POST", "headers": [JSON]}
+            return app(scope, receive, send)
+
+        async def all_at_once():
+            large = [exchange(b" " * 100_000, "large") for _ in range(5)]
+            await asyncio.gather(*large, exchange(review_body(pod()), "small"))
+
+        asyncio.run(all_at_once())
+        assert len(order) == 6
+        assert order.index("small") <= 1
 
     def test_a_slow_body(self, monkeypatch):
         """A body that does not come in time is not waited for."""
