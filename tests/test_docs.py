@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -28,6 +29,8 @@ from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.authz.case_table import parse_cases
 from kubetls_sdk.cli.command_line import kubetls
 from kubetls_sdk.diagnosis import FAULTS
+from kubetls_sdk.federation import Partner
+from kubetls_sdk.federation.document import ENDPOINT_FIELDS, PARTNER_FIELDS, parse_federation
 from kubetls_sdk.metrics import METRICS
 from kubetls_sdk.users import parse_settings
 from tests.docs_stage import stage
@@ -133,6 +136,9 @@ class TestBlocks:
             domain = TrustDomain.parse("example.org")
             PolicySet.parse({str(block): block.code}, trust_domain=domain)
             return
+        if "partners" in documents[0]:
+            assert parse_federation(block.code, file=str(block))
+            return
         if "issuers" in documents[0]:
             assert parse_settings(block.code, file=str(block)).issuers
             return
@@ -234,6 +240,17 @@ class TestTables:
         text = (ROOT / "docs/reference/audit.md").read_text(encoding="utf-8")
         rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
         assert rows == list(audit.AuditRecord._fields)
+
+    def test_federation_fields(self):
+        """Every field of the federation file is in the tables with its default, and no other is."""
+        text = (ROOT / "docs/reference/federation.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \| [A-Z`]", text, re.MULTILINE)
+        assert [name for name, _ in rows] == [*PARTNER_FIELDS, *ENDPOINT_FIELDS]
+        defaults = {field.name: field.default for field in dataclasses.fields(Partner)}
+        for name, default in rows:
+            if name.endswith("Seconds"):
+                snake = re.sub(r"([A-Z])", r"_\1", name).lower()
+                assert float(default) == defaults[snake]
 
     def test_commands_and_options(self):
         """Every command and every option of ours is in the reference."""
