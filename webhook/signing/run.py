@@ -177,6 +177,7 @@ class SignerReplica:
             services=seen.index,
             configuration=configuration,
             pools=pools,
+            is_blind=partial(seen.is_stale, STALE_SECONDS),
         )
         requests = SigningRequests(
             seen.api,

@@ -6,7 +6,8 @@ Rules:
     2. The usual request costs no call to the API server: pods and Services are known already.
     3. A refusal is for ever, so it is never made from what is merely known: pod and configuration
        are read afresh first.
-    4. What may pass by itself (the pod is not seen yet, the API server is silent) is `Again`.
+    4. What may pass by itself (the pod is not seen yet, the API server is silent or out of sight)
+       is `Again`: names of a Service of long ago are not certified.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Signer:
         configuration: The platform's.
         pools: Of the authorities that sign.
         now: Aware UTC time.
+        is_blind: Whether pods or Services were out of sight for long: then nothing is decided.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class Signer:
         configuration: LiveConfiguration,
         pools: Pools,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        is_blind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._api = api
         self._services = services
         self._pools = pools
+        self._is_blind = is_blind
         self.pods = pods
         self.configuration = configuration
         self.now = now
@@ -98,6 +102,8 @@ class Signer:
             Again: What it takes is not there yet.
             IssuanceError: It is refused, for ever unless `is_retryable`.
         """
+        if self._is_blind():
+            raise Again("pods or Services are out of sight")
         pod = self.pods.get(request.namespace, request.pod_name)
         if not _is_pod_of(request, pod):
             if attempt == 0:

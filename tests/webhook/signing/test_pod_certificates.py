@@ -212,6 +212,19 @@ class TestTransientTrouble:
             await world.answered(request)
         assert world.verdict(request) == {"Issued": "Issued"}
 
+    async def test_cluster_out_of_sight(self, world):
+        """Names and pods of long ago are not certified: a Service may be another one by now."""
+        request = world.request(world.add_pod())
+        is_blind = True
+        async with world.signer(is_blind=lambda: is_blind) as (pods, _):
+            await eventually(lambda: pods.inbox.worklist._entries)
+            entries = pods.inbox.worklist._entries
+            await eventually(lambda: any(each.backoff.failures > 2 for each in entries.values()))
+            assert world.verdict(request) == {}
+            is_blind = False
+            await world.answered(request)
+        assert world.verdict(request) == {"Issued": "Issued"}
+
     async def test_long_wait_is_told(self, world):
         """Who waits for long learns why, once for a workload."""
         world.pools.pools.pop("default")

@@ -213,7 +213,9 @@ class World:
         )
 
     @asynccontextmanager
-    async def signer(self, *, replicas=None, api=None, limit=32, follow=None):
+    async def signer(
+        self, *, replicas=None, api=None, limit=32, follow=None, is_blind=lambda: False
+    ):
         """A running replica; yields (PodCertificates, SigningRequests)."""
         api = api or self.api
         replicas = replicas or Replicas()
@@ -226,7 +228,12 @@ class World:
             services.subscribe(index.apply)
             await asyncio.gather(pods.synced(), services.synced())
             signer = Signer(
-                api, pods=pods, services=index, configuration=self.config, pools=self.pools
+                api,
+                pods=pods,
+                services=index,
+                configuration=self.config,
+                pools=self.pools,
+                is_blind=is_blind,
             )
             parts = {"signer": signer, "replicas": replicas, "limit": limit}
             controllers = (
