@@ -89,6 +89,10 @@ class Kept:
             return self
         return replace(self, good_at=now)
 
+    def changed_since(self, moment: datetime) -> Kept:
+        """The state of a content that was first seen earlier."""
+        return replace(self, changed_at=moment)
+
     def without(self, error: str, *, now: datetime) -> Kept:
         """The state after the bundle was taken away: nobody is trusted at once."""
         nobody = TrustBundle(self.trust_domain, ())

@@ -182,6 +182,9 @@ class FetchLoop:
             each.poll.bundles_changed()
 
     def _put(self, relation: Relation, found: TrustBundle | str) -> None:
-        self._registry.put(relation, found)
-        self._put_in_force()
-        self._bundles_changed()
+        try:
+            self._registry.put(relation, found)
+            self._put_in_force()
+            self._bundles_changed()
+        except Exception:  # noqa: BLE001 - the outermost loop: it must outlive our bugs
+            _log.exception("taking the bundle of %s failed", relation.partner.trust_domain)

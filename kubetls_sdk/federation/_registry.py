@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kubetls_sdk.bundle import TrustBundle
+    from kubetls_sdk.federation._store import BundleStore
     from kubetls_sdk.federation.partner import Partner
     from kubetls_sdk.spiffe_id import TrustDomain
 
@@ -44,6 +45,7 @@ class Registry:
     Args:
         file: The federation file, if there is one.
         partners: Otherwise.
+        store: Where last good bundles are kept.
         clock: Returns the aware time of now.
 
     Raises:
@@ -56,11 +58,13 @@ class Registry:
         partners: tuple[Partner, ...],
         *,
         clock: Callable[[], datetime],
+        store: BundleStore | None = None,
     ) -> None:
         if file is not None and partners:
             raise ConfigurationError("expected a federation file or partners, got both")
         self._file = None if file is None else os.path.abspath(file)
         self._clock = clock
+        self._store = store
         self._content: bytes | None = None
         self._error: str | None = None
         self._good_at = clock()
@@ -138,8 +142,13 @@ class Registry:
     def put(self, relation: Relation, found: TrustBundle | str) -> None:
         """Take the result of a fetch, if its relation still exists."""
         with self._lock:
-            if self._relations.get(relation.partner.trust_domain) is relation:
-                relation.take(found, now=self._clock())
+            if self._relations.get(relation.partner.trust_domain) is not relation:
+                return
+            relation.take(found, now=self._clock())
+        if self._store is not None and relation.kept.error is None:
+            self._store.save(relation)  # Not under the lock: a disk may be slow.
+            if self._relations.get(relation.partner.trust_domain) is not relation:
+                self._store.remove(relation.partner.trust_domain)
 
     def show(self) -> None:
         """Record the state in the metrics."""
@@ -198,11 +207,24 @@ class Registry:
         with self._lock:
             before = self._relations
             self._relations = {
-                domain: _relation(before.get(domain), partner)
+                domain: self._relation(before.get(domain), partner)
                 for domain, partner in declared.items()
             }
             for domain in before.keys() - declared.keys():
                 before[domain].end()
+                if self._store is not None:
+                    self._store.remove(domain)
+
+    def _relation(self, before: Relation | None, partner: Partner) -> Relation:
+        """The relation that goes on, or a new one, with what was stored of it."""
+        if before is not None and before.goes_on_as(partner):
+            before.partner = partner
+            return before
+        made = Relation(partner)
+        stored = None if self._store is None else self._store.load(partner)
+        if stored is not None:
+            made.kept, made.bootstrap_tag = stored
+        return made
 
     def _read_bundles(self) -> None:
         for relation in self.relations:
@@ -210,14 +232,6 @@ class Registry:
                 found = read_bundle(relation.partner)
                 with self._lock:
                     _take(relation, found, self._clock())
-
-
-def _relation(before: Relation | None, partner: Partner) -> Relation:
-    """The relation that goes on, or a new one."""
-    if before is None or not before.goes_on_as(partner):
-        return Relation(partner)
-    before.partner = partner
-    return before
 
 
 def _take(relation: Relation, found: TrustBundle | BundleError | None, now: datetime) -> None:

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class Relation:
     Attributes:
         partner: As configured; its times may change while the relation goes on.
         kept: What is in force.
+        bootstrap_tag: Tells one bundle of the operator's for the first fetch from the next.
         is_due: Whether to fetch now, since the operator has changed something.
         shadowed: Why another bundle of the trust domain is in force; None when it is ours.
     """
@@ -44,6 +46,7 @@ class Relation:
     def __init__(self, partner: Partner) -> None:
         self.partner = partner
         self.kept = Kept(partner.trust_domain)
+        self.bootstrap_tag: str | None = None
         self._bootstrap: TrustBundle | None = None
         self._is_bootstrap_newer = False
         self.is_due = False
@@ -74,10 +77,12 @@ class Relation:
         """
         if bundle == self._bootstrap:
             return
-        self._is_bootstrap_newer = self._bootstrap is not None
         self._bootstrap = bundle
         self.is_due = True
-        self.kept = replace(self.kept, sequence=None)
+        before, self.bootstrap_tag = self.bootstrap_tag, _tag(bundle)
+        if before not in (None, self.bootstrap_tag):
+            self._is_bootstrap_newer = True
+            self.kept = replace(self.kept, sequence=None)
 
     def take(self, found: TrustBundle | str, *, now: datetime) -> None:
         """Put the result of a fetch or a read in force."""
@@ -155,3 +160,7 @@ class Relation:
                 self.kept.age_seconds(now),
             )
         self._is_dropped = is_stale
+
+
+def _tag(bundle: TrustBundle) -> str:
+    return hashlib.sha256(bundle.to_pem()).hexdigest()

@@ -26,6 +26,7 @@ from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.exceptions import ConfigurationError, NotReadyError, SourceClosedError
 from kubetls_sdk.federation._loop import FetchLoop
 from kubetls_sdk.federation._registry import Registry
+from kubetls_sdk.federation._store import BundleStore
 from kubetls_sdk.source import Snapshot, Subscribers
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class FederatedSource:
         source: Hands out our SVID and whom we trust already; started before and closed after.
         file: A federation file, followed live; see `kubetls_sdk.federation.document`.
         partners: Instead of a file; `set_partners` changes them.
+        store: A directory of this process's own, such as an emptyDir: the last good bundles are
+            kept there over a restart, with their age and sequence.
         wait_seconds: How long the start waits for a first answer of all endpoints. It ends well
             without them: partners are trusted when their bundles are there.
         poll_seconds: Look at the files at least this often, for mounts that send no notifications.
@@ -61,7 +64,7 @@ class FederatedSource:
 
     Raises:
         ConfigurationError: Both a file and partners, a trust domain twice, or a setting out of
-            range.
+            range, or the store is not ours alone.
 
     Spec: SPIFFE Federation §4.2, §6.
     """
@@ -72,6 +75,7 @@ class FederatedSource:
         *,
         file: str | os.PathLike[str] | None = None,
         partners: Iterable[Partner] = (),
+        store: str | os.PathLike[str] | None = None,
         wait_seconds: float = 5.0,
         poll_seconds: float = 10.0,
         clock: Callable[[], datetime] = _utc_now,
@@ -79,7 +83,8 @@ class FederatedSource:
         if poll_seconds <= 0 or wait_seconds < 0:
             raise ConfigurationError("expected poll_seconds > 0 and wait_seconds >= 0")
         self._source = source
-        self._registry = Registry(file, tuple(partners), clock=clock)
+        kept = None if store is None else BundleStore(store)
+        self._registry = Registry(file, tuple(partners), clock=clock, store=kept)
         self._loop = FetchLoop(self._registry, self._update, poll_seconds=poll_seconds)
         self._wait_seconds = wait_seconds
         self._subscribers = Subscribers()

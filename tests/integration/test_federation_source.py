@@ -626,3 +626,73 @@ class TestLife:
                 FederatedSource(inner, **options)
         with pytest.raises(ConfigurationError):
             FederatedSource(inner, file=tmp_path / "x").set_partners([])
+
+
+class TestRestart:
+    """With a store, a restarted process goes on where the last one ended."""
+
+    def test_trusted_at_once(self, inner, partner_ca, partner, web, tmp_path):
+        """The last good bundle is in force before an endpoint answers, and its sequence counts."""
+        web.publish(partner_ca.bundle, sequence=9)
+        with FederatedSource(inner, partners=[partner()], store=tmp_path / "s") as source:
+            assert trusts(source, partner_ca)
+        web.publish(DevelopmentCA("partner.example").bundle, sequence=8)
+        with FederatedSource(inner, partners=[partner()], store=tmp_path / "s") as source:
+            until(lambda: source.status.problems)
+            assert "sequence of 9" in source.status.problems[0]
+            assert trusts(source, partner_ca)
+
+    def test_age_goes_on(self, inner, partner_ca, partner, web, tmp_path):
+        """What is too old is not trusted after a restart either."""
+        with FederatedSource(inner, partners=[partner()], store=tmp_path / "s"):
+            pass
+        web.status = 500
+        clock = Clock()
+        clock.ahead = timedelta(days=2)
+        with FederatedSource(
+            inner, partners=[partner()], store=tmp_path / "s", clock=clock
+        ) as source:
+            assert not trusts(source, partner_ca)
+
+    def test_removed_partner(self, inner, partner, web, tmp_path):
+        """A partner that was removed begins anew when it comes back."""
+        with FederatedSource(inner, partners=[partner()], store=tmp_path / "s") as source:
+            source.set_partners([])
+        web.status = 500
+        with FederatedSource(inner, partners=[partner()], store=tmp_path / "s") as source:
+            assert domains(source) == ["example.org"]
+
+    def test_rotated_while_down(self, inner, partner_ca, tmp_path):
+        """A self-serving endpoint is verified by the stored bundle, not by what it began with."""
+        (tmp_path / "first.pem").write_bytes(partner_ca.bundle.to_pem())
+        with BundleServer.running(stock_server_context(partner_ca.issue(SERVER_PATH))) as server:
+            partner_ca.add_root()
+            server.publish(partner_ca.bundle)
+            partner_ca.activate_root()
+            endpoint = Endpoint(
+                url=server.url, profile="https_spiffe", spiffe_id=partner_ca.spiffe_id(SERVER_PATH)
+            )
+            options = {
+                "partners": [
+                    Partner(
+                        trust_domain=partner_ca.trust_domain,
+                        endpoint=endpoint,
+                        bundle=tmp_path / "first.pem",
+                    )
+                ],
+                "store": tmp_path / "s",
+            }
+            with FederatedSource(inner, **options) as source:
+                assert trusts(source, partner_ca)
+            partner_ca.retire_root()
+            server.context = stock_server_context(partner_ca.issue(SERVER_PATH))
+            server.publish(partner_ca.bundle)
+            with FederatedSource(inner, **options) as source:
+                until(lambda: len(source.snapshot.bundles[partner_ca.trust_domain]) == 1)
+                assert source.status.problems == ()
+            rebuilt = DevelopmentCA("partner.example")
+            server.context = stock_server_context(rebuilt.issue(SERVER_PATH))
+            server.publish(rebuilt.bundle)
+            (tmp_path / "first.pem").write_bytes(rebuilt.bundle.to_pem())
+            with FederatedSource(inner, **options) as source:
+                until(lambda: trusts(source, rebuilt))
