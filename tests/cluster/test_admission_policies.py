@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import uuid
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cluster import ApiStatusError, HollowNode
 from cluster.api import Api
 from tests.cluster.chart import SYSTEM, one, rendered
 from tests.cluster.chart_world import (
+    CERTIFICATES,
     ENABLED,
     NAMESPACES,
     OTHER,
@@ -28,9 +31,11 @@ from tests.cluster.chart_world import (
 )
 from tests.cluster.pods import certificate_volume, pod
 from tests.waiting import until
+from tests.webhook.signing.world import csr
 
 OK, CREATED, UNCHANGEABLE = 200, 201, 422
 INJECT = f"{PREFIX}/inject"
+SIGNING_REQUESTS = f"{CERTIFICATES}/certificatesigningrequests"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,7 @@ class TestPolicies:
             "kubetls-requests-come-from-nodes",
             "kubetls-namespace-labels",
             "kubetls-secret-issuer",
+            "kubetls-secret-issuer-requests",
             "kubetls-signer-objects",
         ],
     )
@@ -319,6 +325,33 @@ class TestSecretIssuer:
         assert world.editor.status("PATCH", f"{path}/mine", {"stringData": {"a": "c"}}) == OK
         assert world.editor.status("DELETE", f"{path}/mine") == OK
         assert world.editor.status("DELETE", f"{path}?labelSelector=none=none") == OK
+
+
+class TestRequestsOfTheSecretIssuer:
+    def test_own(self, world):
+        """It asks our signer, and clears its request away."""
+        made = world.secret_issuer.post(SIGNING_REQUESTS, signing_request())
+        path = f"{SIGNING_REQUESTS}/{made['metadata']['name']}"
+        assert world.secret_issuer.status("DELETE", path) == OK
+
+    def test_other_signers(self, world):
+        """It asks no signer that is not one of a zone."""
+        body = signing_request("kubernetes.io/kube-apiserver-client")
+        path = f"{SIGNING_REQUESTS}?dryRun=All"
+        assert "of the platform's zones" in world.secret_issuer.refusal("POST", path, body)
+
+    def test_requests_of_others(self, world):
+        """It deletes nobody else's request, though the right to delete is for all of them."""
+        made = world.api.post(SIGNING_REQUESTS, signing_request())
+        path = f"{SIGNING_REQUESTS}/{made['metadata']['name']}"
+        assert "of its own" in world.secret_issuer.refusal("DELETE", path)
+        world.api.delete(path)
+
+
+def signing_request(signer=SIGNER):
+    text = base64.b64encode(csr(encoding=Encoding.PEM)).decode()
+    spec = {"signerName": signer, "request": text, "usages": ["digital signature"]}
+    return {"metadata": {"generateName": "kubetls-"}, "spec": spec}
 
 
 def _checked(policy):
