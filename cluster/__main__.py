@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> None:
+    if arguments.node:
+        find_tools()  # Before minutes are spent on building.
     build([*CONTROL_PLANE, *CHART, *(NODE if arguments.node else ())])
 
 

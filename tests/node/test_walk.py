@@ -71,6 +71,12 @@ def names(folder: Path, file: str = "credential-bundle.pem") -> tuple[str, list[
     return uris[0], found.get_values_for_type(x509.DNSName)
 
 
+def owner(file: Path) -> str:
+    """Mode, user and group of a file."""
+    found = file.stat()
+    return f"{stat.filemode(found.st_mode)} {found.st_uid} {found.st_gid}"
+
+
 class TestInstallation:
     """`kubectl apply -k` of our manifests, and what comes of it."""
 
@@ -115,7 +121,7 @@ class TestKey:
     """Whose the file with the key is, where it is, and where it is not."""
 
     @pytest.mark.parametrize(
-        ("security", "owner"),
+        ("security", "expected"),
         [
             pytest.param({"runAsUser": 10001}, "-rw------- 10001 0", id="user"),
             pytest.param({"fsGroup": 2000}, "-rw-r----- 0 2000", id="group"),
@@ -123,13 +129,12 @@ class TestKey:
             pytest.param({}, "-rw-r--r-- 0 0", id="user-of-the-image"),
         ],
     )
-    def test_owner(self, shop: RealShop, security: dict[str, int], owner: str) -> None:
+    def test_owner(self, shop: RealShop, security: dict[str, int], expected: str) -> None:
         """Nobody but the pod's user or group can read it, where the pod names one."""
         name = f"owner-{'-'.join(security).lower() or 'none'}"
         shop.apply(manifests.idle(name, securityContext=security))
         file = shop.files(shop.running(name)) / "credential-bundle.pem"
-        found = file.stat()
-        assert f"{stat.filemode(found.st_mode)} {found.st_uid} {found.st_gid}" == owner
+        assert owner(file) == expected
         shop.kubectl("delete", "pod", f"--namespace={NAMESPACE}", name, "--wait=false")
 
     def test_memory_only(self, shop: RealShop) -> None:
@@ -182,6 +187,13 @@ class TestCalls:
     def test_no_certificate(self, shop: RealShop) -> None:
         """Whoever presents none is refused, without any answer."""
         assert shop.python(shop.running("guest"), ANONYMOUS) == "refused"
+
+    def test_doctor(self, shop: RealShop) -> None:
+        """The documented command finds no fault in a pod's volume."""
+        printed = shop.kubectl(
+            "exec", f"--namespace={NAMESPACE}", "deploy/orders", "--", "kubetls", "doctor", "--json"
+        )
+        assert json.loads(printed)["findings"] == []
 
     def test_rolling_restart(self, shop: RealShop) -> None:
         """All pods of orders are replaced, and no request of web fails."""
@@ -239,6 +251,13 @@ class TestSecretMode:
         assert shop.python(pod, MOUNTS).startswith("tmpfs /run/secrets/workload-spiffe-credentials")
         assert names(folder, "tls.crt") == ("spiffe://example.org/ns/legacy/sa/default", [])
         assert shop.call(pod) == "403"
+
+    def test_owner(self, shop: RealShop) -> None:
+        """Everybody in the pod can read the key: the kubelet gives Secrets to no user."""
+        security = {"runAsUser": 10001, "fsGroup": 2000}
+        shop.apply(manifests.idle("owned", namespace=LEGACY, securityContext=security))
+        pod = shop.running("owned", namespace=LEGACY)
+        assert owner(shop.files(pod, kind="secret") / "tls.key") == "-rw-r--r-- 0 2000"
 
     def test_refresh(self, shop: RealShop) -> None:
         """A new Service is in the running pod's certificate once the kubelet has written it."""
