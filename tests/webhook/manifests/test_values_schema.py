@@ -72,3 +72,21 @@ class TestKustomize:
         assert registration["metadata"]["name"] == INJECTOR
         assert registration["webhooks"][0]["clientConfig"]["service"]["name"] == INJECTOR
         assert SERVING_SECRET in json.dumps(objects)
+
+
+class TestOneLine:
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"trustDomain": "a.b\nversion: 2"},
+            {"platform": {"clusterDomain": "a.b\nversion: 2"}},
+            {"secretIssuer": {"namespaces": ["shop\n  labels: {}"]}},
+            {"injector": {"excludedNamespaces": ["*"]}},
+            {"priorityClassName": "a\nhostNetwork: true"},
+        ],
+        ids=lambda values: next(iter(values)),
+    )
+    def test_a_name_is_a_name(self, values):
+        """What templates write as it is cannot be more than the one value."""
+        with pytest.raises(jsonschema.ValidationError, match="does not match"):
+            jsonschema.validate(values, SCHEMA)
