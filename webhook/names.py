@@ -21,6 +21,7 @@ __all__ = (
     "DEFAULT_MOUNT_PATH",
     "DEFAULT_SIGNER_NAME",
     "INJECTOR",
+    "PARTNER_LABEL",
     "PARTNER_SIGNER_NAME",
     "PREFIX",
     "SERVING_SECRET",
@@ -54,6 +55,7 @@ WORKLOAD_SECRET_TYPE: Final = f"{PREFIX}/workload"
 CA_SECRET_TYPE: Final = f"{PREFIX}/ca-pool"
 
 TRUST_DOMAIN_LABEL: Final = f"{PREFIX}/trust-domain"
+PARTNER_LABEL: Final = f"{PREFIX}/partner"
 
 
 def annotation(name: str) -> str:

@@ -15,7 +15,13 @@ from webhook.config import Mode
 from webhook.injection.cel import literal
 from webhook.injection.container import CREDENTIAL_FOLDER, TRUST_DOMAIN
 from webhook.injection.volume import DEFAULT_MODE
-from webhook.names import CREDENTIAL_BUNDLE, TRUST_DOMAIN_LABEL, VOLUME, partner_bundle_name
+from webhook.names import (
+    CREDENTIAL_BUNDLE,
+    PARTNER_LABEL,
+    PARTNER_SIGNER_NAME,
+    TRUST_DOMAIN_LABEL,
+    VOLUME,
+)
 
 __all__ = ("ENVIRONMENT", "IS_OURS", "added_volume", "equipped_containers")
 
@@ -109,6 +115,8 @@ def _own_bundle() -> str:
 
 def _partner_bundle() -> str:
     return (
-        f"name: {literal(partner_bundle_name(''))} + p, optional: true,"
+        f"signerName: {literal(PARTNER_SIGNER_NAME)}, optional: true,"
+        f" labelSelector: {_SOURCES}.clusterTrustBundle.labelSelector"
+        f"{{matchLabels: {{{literal(PARTNER_LABEL)}: p}}}},"
         ' path: variables.partnerDomains[p] + ".trust-bundle.pem"'
     )

@@ -11,7 +11,13 @@ from __future__ import annotations
 from webhook.injection.cel import literal
 from webhook.injection.container import CREDENTIAL_FOLDER, TRUST_DOMAIN
 from webhook.injection.policy_mutation import ENVIRONMENT, IS_OURS
-from webhook.names import CREDENTIAL_BUNDLE, TRUST_DOMAIN_LABEL, VOLUME, partner_bundle_name
+from webhook.names import (
+    CREDENTIAL_BUNDLE,
+    PARTNER_LABEL,
+    PARTNER_SIGNER_NAME,
+    TRUST_DOMAIN_LABEL,
+    VOLUME,
+)
 
 __all__ = ("validations",)
 
@@ -104,9 +110,11 @@ def _has_own_bundle() -> str:
 
 
 def _has_partner_bundles() -> str:
-    prefix = literal(partner_bundle_name(""))
     return (
         "variables.partners.all(p, v.projected.sources.exists(o, o.?clusterTrustBundle.optMap(s,"
-        f' s.?name.orValue("") == {prefix} + p && s.?optional.orValue(false)'
+        f' s.?signerName.orValue("") == {literal(PARTNER_SIGNER_NAME)} && !has(s.name)'
+        " && s.?optional.orValue(false)"
+        f" && s.?labelSelector.?matchLabels.orValue({{}}) == {{{literal(PARTNER_LABEL)}: p}}"
+        " && !has(s.labelSelector.matchExpressions)"
         ' && s.path == variables.partnerDomains[p] + ".trust-bundle.pem").orValue(false)))'
     )

@@ -17,10 +17,11 @@ from webhook.choice import SECRET
 from webhook.config import Mode
 from webhook.names import (
     CREDENTIAL_BUNDLE,
+    PARTNER_LABEL,
+    PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
     VOLUME,
     bundle_file,
-    partner_bundle_name,
 )
 
 if TYPE_CHECKING:
@@ -86,10 +87,13 @@ def _own_bundle(choice: Choice) -> dict[str, Any]:
 
 
 def _partner_bundles(choice: Choice) -> list[dict[str, Any]]:
+    # By label, not by name: the kubelet of 1.37 notices that a bundle of a signer is gone at once
+    # only where the volume selects by signer; by name it kept it for minutes.
     return [
         {
             "clusterTrustBundle": {
-                "name": partner_bundle_name(partner.name),
+                "signerName": PARTNER_SIGNER_NAME,
+                "labelSelector": {"matchLabels": {PARTNER_LABEL: partner.name}},
                 "optional": True,
                 "path": bundle_file(partner.trust_domain),
             }

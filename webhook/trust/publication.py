@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from kubetls_sdk.exceptions import ConfigurationError
 from webhook.names import (
+    PARTNER_LABEL,
     PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
-    annotation,
     bundle_file,
     bundle_name,
     partner_bundle_name,
@@ -114,7 +114,7 @@ def of_partner(partner: Partner) -> Publication:
         partner_bundle_name(partner.name),
         PARTNER_SIGNER_NAME,
         bundle_file(partner.trust_domain),
-        {**MANAGED, annotation("partner"): partner.name},
+        {**MANAGED, PARTNER_LABEL: partner.name},
         partner.bundle,
     )
 

@@ -106,7 +106,8 @@ class TestThePod:
             "credentialBundlePath": "credential-bundle.pem",
         }
         partner = {
-            "name": f"{PREFIX}:partner:acme",
+            "signerName": f"{PREFIX}/partner",
+            "labelSelector": {"matchLabels": {f"{PREFIX}/partner": "acme"}},
             "optional": True,
             "path": "partner.example.trust-bundle.pem",
         }
