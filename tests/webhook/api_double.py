@@ -34,6 +34,7 @@ class ApiDouble:
         served: What `serves` says yes to; None: everything.
         server_version: What `version` says.
         delay: Awaited before each answer, where a test sets one.
+        clock_ahead: Seconds by which our clock is ahead of the server's.
     """
 
     def __init__(self, *, served=None, server_version=(1, 37)):
@@ -41,6 +42,7 @@ class ApiDouble:
         self.served = served
         self.server_version = server_version
         self.delay = None
+        self.clock_ahead = 0.0
         self._objects = {}
         self._versions = itertools.count(1)
         self._version = 0

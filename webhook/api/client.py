@@ -125,6 +125,11 @@ class Api:
     ) -> None:
         await self._transport.close()
 
+    @property
+    def clock_ahead(self) -> float | None:
+        """Seconds by which our clock is ahead of the API server's; None: not compared yet."""
+        return self._transport.clock_ahead
+
     async def get(
         self, resource: Resource, name: str, *, namespace: str | None = None
     ) -> dict[str, Any]:

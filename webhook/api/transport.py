@@ -15,6 +15,7 @@ import json
 import socket
 import time
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -65,6 +66,7 @@ class Transport:
             ) from error
         self._observe = observe or (lambda _method, _status, _seconds: None)
         self._connector: aiohttp.TCPConnector | None = None
+        self.clock_ahead: float | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._credentials.configuration.host}>"
@@ -184,7 +186,15 @@ class Transport:
         finally:
             self._observe(request.method, status, time.perf_counter() - started)
         response: aiohttp.ClientResponse = answer.response
+        self._compare_clocks(response.headers.get("Date"))
         return response
+
+    def _compare_clocks(self, date: str | None) -> None:
+        """Note by how many seconds our clock is ahead of the API server's."""
+        try:
+            self.clock_ahead = time.time() - parsedate_to_datetime(date or "").timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return  # It does not say.
 
     def _reload_authorities(self) -> None:
         """Add the CA that stands in the file now: a cluster's CA can be replaced under us."""

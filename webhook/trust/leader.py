@@ -8,7 +8,9 @@ Rules:
     1. Each round looks at everything and does what is due; nothing is remembered that the next
        leader would need.
     2. One zone, partner or task that fails stops no other one, and is tried again.
-    3. A round comes when the configuration, a pool or a bundle changes, and after a pause that is
+    3. While our clock is minutes from the API server's nothing is done: by a wrong one, roots would
+       be replaced and withdrawn at the wrong time.
+    4. A round comes when the configuration, a pool or a bundle changes, and after a pause that is
        short while something is under way.
 """
 
@@ -28,6 +30,7 @@ from webhook.api.resources import (
     POD_CERTIFICATE_REQUESTS_V1BETA1,
     Resource,
 )
+from webhook.exceptions import WebhookError
 from webhook.names import SYSTEM_NAMESPACE
 from webhook.node_version import old_nodes
 from webhook.trust.ca_store import CaStore
@@ -57,6 +60,7 @@ _WATCHFUL_SECONDS: Final = 10.0
 _BUSY_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 2.0
 _SYNC_SECONDS: Final = 10.0
+_MAX_SKEW_SECONDS: Final = 120.0
 _REQUESTS: Final = {
     "v1": POD_CERTIFICATE_REQUESTS,
     "v1beta1": POD_CERTIFICATE_REQUESTS_V1BETA1,
@@ -149,6 +153,13 @@ class Leader:
         self._forget_zones(config)
         await self._pool_source.follow(config.zones)
         await self._attempt("capabilities", self._discover())
+        await self._attempt("clock", self._check_clock())
+        if "clock" not in self._failures:
+            await self._keep_all(config)
+        await self._attempt("replaced leaves", self._watch_leaves(config))
+        self._tell_failures(config)
+
+    async def _keep_all(self, config: PlatformConfig) -> None:
         publisher = self._publisher
         if publisher is not None:
             for zone in config.zones.values():
@@ -162,8 +173,14 @@ class Leader:
             )
             await self._attempt("removal of bundles", publisher.sweep(config, spared=spared))
         await self._attempt("serving certificate", self._keep_serving())
-        await self._attempt("replaced leaves", self._watch_leaves(config))
-        self._tell_failures(config)
+
+    async def _check_clock(self) -> None:
+        ahead = self._api.clock_ahead or 0.0
+        if abs(ahead) > _MAX_SKEW_SECONDS:
+            raise WebhookError(
+                f"our clock is {ahead / 60:+.0f} minutes from the API server's: nothing is done"
+                " until both agree"
+            )
 
     async def _discover(self) -> None:
         capabilities = await discover(self._api, self._nodes.values())

@@ -26,7 +26,12 @@ def pod(name="web", **more):
 
 class TestShape:
     @pytest.mark.parametrize(
-        "name", [name for name in vars(Api) if not name.startswith("_") and name != "connect"]
+        "name",
+        [
+            name
+            for name, found in vars(Api).items()
+            if not (name.startswith("_") or name == "connect" or isinstance(found, property))
+        ],
     )
     def test_each_method_takes_what_the_real_one_takes(self, name):
         """A test that passes with the double cannot fail by an argument."""

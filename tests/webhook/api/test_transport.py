@@ -5,6 +5,7 @@ import asyncio
 import json
 import ssl
 import time
+from email.utils import formatdate
 
 import pytest
 from aiohttp import web
@@ -29,6 +30,13 @@ async def text(_request):
 
 async def redirect(_request):
     raise web.HTTPFound("/elsewhere")
+
+
+def dated(header):
+    async def answer(_request):
+        return web.json_response(WEB, headers={"Date": header})
+
+    return answer
 
 
 class TestRepetition:
@@ -147,6 +155,23 @@ class TestAnswer:
             "kind": "ConfigMap",
             **body,
         }
+
+
+class TestClock:
+    @pytest.mark.parametrize("ahead", [0, 7200, -7200])
+    async def test_it_is_compared_with_the_server_s(self, api, server, ahead):
+        """By the Date of each answer."""
+        assert api.clock_ahead is None
+        server.answer(dated(formatdate(time.time() - ahead, usegmt=True)))
+        await api.get(PODS, "web", namespace="shop")
+        assert abs(api.clock_ahead - ahead) < 5
+
+    @pytest.mark.parametrize("header", ["yesterday", "", "Mon, 99 Foo 2026 00:00:00 GMT"])
+    async def test_what_is_no_date_says_nothing(self, api, server, header):
+        """It is no error either."""
+        server.answer(dated(header))
+        assert await api.get(PODS, "web", namespace="shop") == WEB
+        assert api.clock_ahead is None
 
 
 class TestLife:

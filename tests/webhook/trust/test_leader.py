@@ -254,3 +254,34 @@ class TestRun:
         await until(lambda: term.world.states() == ["active"])
         assert len(term.world.published()) == 1
         await self.ended(task)
+
+
+class TestClock:
+    @pytest.mark.parametrize("ahead", [3600.0, -180.0], ids=["ahead", "behind"])
+    async def test_one_that_is_wrong(self, ahead, caplog):
+        """By a wrong clock roots would be replaced and withdrawn at the wrong time: nothing is."""
+        term = Term()
+        term.api.clock_ahead = ahead
+        await term.round()
+        assert term.bundles() == set()
+        assert term.api.all(SECRETS) == []
+        assert value("kubetls_leader_failing_tasks") == 1
+        assert "from the API server's" in caplog.text
+
+    @pytest.mark.parametrize("ahead", [None, 0.0, 30.0, -30.0])
+    async def test_one_that_is_near(self, ahead):
+        """Seconds are usual, and a clock that was not compared yet is not suspected."""
+        term = Term()
+        term.api.clock_ahead = ahead
+        await term.round()
+        assert term.bundles() == {BUNDLE}
+
+    async def test_one_that_is_set_right(self):
+        """It goes on as soon as both agree."""
+        term = Term()
+        term.api.clock_ahead = 3600.0
+        await term.round()
+        term.api.clock_ahead = 1.0
+        await term.round()
+        assert term.bundles() == {BUNDLE}
+        assert value("kubetls_leader_failing_tasks") == 0
