@@ -27,6 +27,7 @@ __all__ = ("Document", "DocumentRequest", "FetchError", "check_url", "web_contex
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SHOWN = 300
+_SHARE = 0.9
 
 
 class FetchError(Exception):
@@ -80,15 +81,17 @@ class DocumentRequest:
             async with asyncio.timeout(self.timeout_seconds):
                 context = await asyncio.to_thread(self.make_context)
                 return await self._follow(library, context)
-        except TimeoutError:
+        except (TimeoutError, library.TimeoutException):
             raise FetchError(f"no answer within {self.timeout_seconds:g} s") from None
         except (library.HTTPError, library.InvalidURL, OSError) as err:
             raise FetchError(f"{type(err).__name__}: {err}"[:_SHOWN]) from err
 
     async def _follow(self, library: Any, context: ssl.SSLContext) -> Document:
         url, seen = self.url, {self.url}
+        # The library closes what its own timeout ends, and forgets what ours does: its is shorter.
+        patience = self.timeout_seconds * _SHARE
         client = library.AsyncClient(
-            verify=context, trust_env=False, follow_redirects=False, timeout=self.timeout_seconds
+            verify=context, trust_env=False, follow_redirects=False, timeout=patience
         )
         async with client:
             for _ in range(self.max_redirects + 1):

@@ -2,7 +2,7 @@
 """The two threads of a federated source: one fetches and looks at the clock, one at the files.
 
 Rules:
-    1. Each relation has one task; when the relation ends, it is cancelled.
+    1. Each relation has one task, which ends with it.
     2. Once a second the age of what is in force is looked at, whatever else happens.
     3. Both threads outlive our bugs, and end with `close`.
 """
@@ -31,6 +31,7 @@ __all__ = ("FetchLoop",)
 
 _log = logging.getLogger("kubetls_sdk.federation")
 _TICK_SECONDS = 1.0
+_ENDING_SECONDS = 1.0
 _JOIN_SECONDS = 5.0
 
 
@@ -59,6 +60,7 @@ class FetchLoop:
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[Relation, _Running] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Event | None = None
 
     @property
@@ -144,10 +146,19 @@ class FetchLoop:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
                     await self._ending.wait()
-        tasks = [waiting, *(each.task for each in self._running.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        waiting.cancel()
+        await self._end()
+
+    async def _end(self) -> None:
+        """Let the fetches that are under way end; cut off those that take long."""
+        for each in self._running.values():
+            each.poll.stop()
+            self._leaving.add(each.task)
+        if self._leaving:
+            _, late = await asyncio.wait(self._leaving, timeout=_ENDING_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _wait_for_first(self) -> None:
         for each in list(self._running.values()):
@@ -164,7 +175,10 @@ class FetchLoop:
     def _reconcile(self) -> None:
         relations = dict.fromkeys(self._registry.relations)
         for relation in [each for each in self._running if each not in relations]:
-            self._running.pop(relation).task.cancel()
+            ended = self._running.pop(relation)
+            ended.poll.stop()
+            self._leaving.add(ended.task)
+            ended.task.add_done_callback(self._leaving.discard)
         for relation in relations:
             endpoint = relation.partner.endpoint
             if endpoint is not None and relation not in self._running:

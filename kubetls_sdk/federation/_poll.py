@@ -14,6 +14,7 @@ Spec: SPIFFE Federation §4.1, §5.2.2.4, §6.2.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from typing import TYPE_CHECKING
@@ -63,18 +64,22 @@ class Poll:
         self._put = put
         self._wake = asyncio.Event()
         self._is_waiting = False
+        self._is_stopped = False
 
     async def run(self) -> None:
-        """Fetch until cancelled."""
-        while True:
+        """Fetch until `stop`, or until cancelled."""
+        while not self._is_stopped:
             await self._once()
             self.tried.set()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
             self._wake.clear()
+
+    def stop(self) -> None:
+        """End after the fetch that is under way: one that is cut off leaves a socket behind."""
+        self._is_stopped = True
+        self._wake.set()
 
     def wake(self) -> None:
         """Fetch now."""

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import random
 import ssl
 import time
 
@@ -437,3 +438,48 @@ class TestAbuse:
         """A file of roots that is not there is a failed fetch, not a crash."""
         with pytest.raises(FetchError):
             fetch_web(ca_file=tmp_path / "none.pem")
+
+    @pytest.mark.filterwarnings("ignore:Parsed a serial number")
+    def test_mutated_responses(self, web, partner, fetch_web):
+        """Whatever comes over the wire is a bundle of the configured domain or an error of ours."""
+        chance = random.Random(7)  # noqa: S311 - the same mutations at each run
+        good = (
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % len(web.body)
+        ) + web.body
+        outcomes = set()
+        for _ in range(80):
+            raw = mutated(good, chance)
+
+            def act(answer, raw=raw):
+                answer.wfile.write(raw)
+                answer.close_connection = True
+                return False
+
+            web.act = act
+            try:
+                found = fetch_web(timeout=2).bundle
+            except FetchError:
+                outcomes.add("error")
+            else:
+                assert found.trust_domain == partner.trust_domain
+                assert len(found) <= 1
+                outcomes.add("bundle")
+        assert outcomes == {"error", "bundle"}
+
+
+def mutated(raw, chance):
+    """A few bytes of the head or the beginning of the body changed, left out, or doubled."""
+    found = bytearray(raw)
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(min(len(found), 260))
+        match chance.randrange(4):
+            case 0:
+                found[at] = chance.randrange(256)
+            case 1:
+                del found[at : at + chance.randint(1, 40)]
+            case 2:
+                found[at:at] = found[at : at + chance.randint(1, 40)]
+            case _:
+                found[at:at] = bytes(chance.randrange(256) for _ in range(3))
+    return bytes(found)
