@@ -67,9 +67,11 @@ class BundleServer(http.server.ThreadingHTTPServer):
         self.body = to_jwks(bundle, sequence=sequence, refresh_hint=refresh_hint)
 
     def finish_request(self, request, client_address):
-        with contextlib.suppress(OSError):
-            with self.context.wrap_socket(request, server_side=True) as connection:
-                super().finish_request(connection, client_address)
+        with (
+            contextlib.suppress(OSError),
+            self.context.wrap_socket(request, server_side=True) as connection,
+        ):
+            super().finish_request(connection, client_address)
 
     def handle_error(self, request, client_address):
         """Clients that hang up are expected."""
