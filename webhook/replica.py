@@ -11,14 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
 
 from kubetls_sdk.server.probes import Probes
+from webhook.exceptions import WebhookError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-__all__ = ("every", "run_all", "serve", "status_probes", "stop_on_signals")
+__all__ = ("Part", "end_with", "every", "run_all", "serve", "status_probes", "stop_on_signals")
+
+
+_LOOK_SECONDS: Final = 1.0
+
+
+class Part(Protocol):
+    """What runs beside the work, in tasks of its own."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended by a mistake of ours."""
 
 
 def status_probes(host: str, port: int) -> Probes:
@@ -79,6 +91,19 @@ async def every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
     while True:
         await act()
         await asyncio.sleep(seconds)
+
+
+async def end_with(parts: Iterable[Part]) -> NoReturn:
+    """Fail as soon as one of these has, which it tells nobody.
+
+    Raises:
+        WebhookError: One has.
+    """
+    watched = tuple(parts)
+    while True:
+        if any(part.has_failed for part in watched):
+            raise WebhookError("a watch has ended by a mistake of ours: all begins anew")
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _awaited(part: Awaitable[None]) -> None:

@@ -84,6 +84,11 @@ class Surroundings:
         """Wait until pods, Services and the group were seen."""
         await asyncio.gather(self.pods.synced(), self.services.synced(), self.replicas.joined())
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a part of it has ended by a mistake of ours."""
+        return any(part.has_failed for part in (self.pods, self.services, self.replicas))
+
     def is_stale(self, seconds: float) -> bool:
         """Whether pods or Services were out of sight for this long."""
         return self.pods.is_stale(seconds) or self.services.is_stale(seconds)

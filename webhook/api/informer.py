@@ -165,6 +165,11 @@ class Informer(Generic[T]):
         """Whether the first list is complete."""
         return self._is_synced.is_set()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether its task has ended by a mistake of ours: it sees nothing any more."""
+        return self._task is not None and self._task.done()
+
     def is_stale(self, seconds: float) -> bool:
         """Whether no watch has been open for this long, or nothing was listed yet."""
         if not self.is_synced:

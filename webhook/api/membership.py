@@ -118,6 +118,11 @@ class Membership:
         await self._has_joined.wait()
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it has ended by a mistake of ours: this replica will own nothing any more."""
+        return any(task.done() for task in self._tasks)
+
+    @property
     def live(self) -> tuple[str, ...]:
         """Identities that are alive now, this replica's own among them while it may own, sorted."""
         now = self._clock()

@@ -13,7 +13,7 @@ from webhook.api import ApiError
 from webhook.config import PlatformConfig
 from webhook.followed_file import FollowedFile
 from webhook.names import SYSTEM_NAMESPACE
-from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
+from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
@@ -139,6 +139,7 @@ class SecretIssuerReplica:
                 every(_SWEEP_SECONDS, partial(self._sweep, issuer)),
                 self._keep_following(file, certifier, bundles),
                 self._look_at_everything(issuer),
+                end_with((seen, certifier.requests, bundles)),
             )
         finally:
             self._seen = None

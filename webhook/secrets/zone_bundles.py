@@ -115,6 +115,11 @@ class ZoneBundles:
         return known[1]
 
     @property
+    def has_failed(self) -> bool:
+        """Whether one of the watches has ended by a mistake of ours."""
+        return any(informer.has_failed for informer, _ in self._texts.values())
+
+    @property
     def _place(self) -> str | None:
         return self._namespace if self._resource.namespaced else None
 

@@ -158,6 +158,11 @@ class RequestWatch(Generic[T]):
         """Wait until the first lists are complete."""
         await asyncio.gather(*(informer.synced() for informer, _ in self._informers.values()))
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether one of the watches has ended by a mistake of ours."""
+        return any(informer.has_failed for informer, _ in self._informers.values())
+
     def is_stale(self, seconds: float) -> bool:
         """Whether one of the watches has been broken for this long."""
         return any(informer.is_stale(seconds) for informer, _ in self._informers.values())

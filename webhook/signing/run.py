@@ -23,7 +23,7 @@ from webhook.api.resources import NODES
 from webhook.config import PlatformConfig
 from webhook.exceptions import WebhookError
 from webhook.followed_file import FollowedFile
-from webhook.replica import every, run_all, serve, status_probes, stop_on_signals
+from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
 from webhook.signing.audit import AuditLog
 from webhook.signing.configuration import Configuration
 from webhook.signing.missing_sources import MissingSources, old_node
@@ -121,6 +121,7 @@ class SignerReplica:
                     self._keep_following(file, configuration, pools),
                     every(_TELL_SECONDS, missing.tell),
                     _end_when_discovery_changes(seen.api, resource),
+                    end_with((seen, nodes, pools, *(inbox.requests for inbox in inboxes))),
                     *([self._lead(seen.api, configuration)] if settings.leads else []),
                 )
             finally:

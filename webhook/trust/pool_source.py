@@ -106,6 +106,11 @@ class PoolSource:
         """Whether each followed zone's Secret was looked for once."""
         return all(informer.is_synced for informer in self._informers.values())
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether one of the watches has ended by a mistake of ours."""
+        return any(informer.has_failed for informer in self._informers.values())
+
     def pool(self, zone: str) -> CaPool:
         """The current pool of a zone.
 

@@ -107,6 +107,17 @@ class TestSigner:
         stop.set()
         await asyncio.wait_for(serving, 5)
 
+    async def test_a_watch_that_fails(self, connected, settings):
+        """A part that ends by a mistake of ours ends the process: it would see nothing any more."""
+        replica = SignerReplica(SignerSettings(**settings, leads=False))
+        serving = asyncio.create_task(replica.serve(asyncio.Event()))
+        await eventually(lambda: replica.is_ready)
+        connected.api.fail("watch", RuntimeError("a bug"), times=1)
+        connected.api.disconnect()
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(serving, 10)
+        assert caught.group_contains(WebhookError, match="all begins anew")
+
     async def test_new_zone(self, connected, settings, config):
         """A zone that is added to the configuration is served without a restart."""
         config.write_text(PLATFORM.replace("  - {name: other, trustDomain: other.example}\n", ""))
