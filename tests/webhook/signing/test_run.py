@@ -17,6 +17,7 @@ from webhook.api.resources import (
     LEASES,
     POD_CERTIFICATE_REQUESTS,
     POD_CERTIFICATE_REQUESTS_V1BETA1,
+    PODS,
     SECRETS,
 )
 from webhook.exceptions import WebhookError
@@ -112,7 +113,7 @@ class TestSigner:
         replica = SignerReplica(SignerSettings(**settings, leads=False))
         serving = asyncio.create_task(replica.serve(asyncio.Event()))
         await eventually(lambda: replica.is_ready)
-        connected.api.fail("watch", RuntimeError("a bug"), times=1)
+        connected.api.fail("watch", RuntimeError("a bug"), resource=PODS, times=1)
         connected.api.disconnect()
         with pytest.raises(ExceptionGroup) as caught:
             await asyncio.wait_for(serving, 10)
