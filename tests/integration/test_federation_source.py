@@ -454,6 +454,20 @@ class TestFile:
             until(lambda: trusts(source, other))
             assert not trusts(source, partner_ca)
 
+    def test_bundle_file_unusable(self, inner, partner_ca, file):
+        """One that cannot be used keeps the last good one, for its time, and says so."""
+        clock = Clock()
+        place = file.parent / "partner.json"
+        with FederatedSource(inner, file=file, clock=clock) as source:
+            good = place.read_bytes()
+            place.write_bytes(good[:-20])
+            until(lambda: source.status.problems)
+            assert trusts(source, partner_ca)
+            clock.ahead = timedelta(days=2)
+            until(lambda: not trusts(source, partner_ca))
+            place.write_bytes(good)
+            until(lambda: trusts(source, partner_ca))
+
     def test_bundle_in_another_directory(self, inner, partner_ca, file, tmp_path):
         """The directory of a bundle that is declared later is followed as well."""
         (tmp_path / "else").mkdir()
