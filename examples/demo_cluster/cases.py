@@ -33,10 +33,10 @@ _NAMES = "orders.shop.svc, orders.shop.svc.cluster.local"
 def identities(shop: Shop) -> list[Case]:
     """Whose certificate each pod has, which names are in it, and where its key was made."""
     found = []
-    for app, names in (("orders", _NAMES), ("web", "none")):
+    for app, names, common in (("orders", _NAMES, "its pod"), ("web", "none", "none")):
         pod_found = shop.pod(app)
         snapshot, name = shop.snapshot_of(pod_found), pod_found["metadata"]["name"]
-        expected = f"{_DOMAIN}/{app}, DNS: {names}, CN: its pod"
+        expected = f"{_DOMAIN}/{app}, DNS: {names}, CN: {common}"
         found.append(Case(f"certificate of {app}", expected, _identity(snapshot, name)))
         found.append(
             Case(
@@ -111,8 +111,8 @@ def _identity(snapshot: Snapshot, pod_name: str) -> str:
     leaf = snapshot.svid.leaf
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     listed = ", ".join(sorted(names.get_values_for_type(x509.DNSName))) or "none"
-    common = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
-    whose = "its pod" if common == pod_name else str(common)
+    common = leaf.subject.rfc4514_string()
+    whose = {"": "none", f"CN={pod_name}": "its pod"}.get(common, common)
     return f"{snapshot.svid.spiffe_id}, DNS: {listed}, CN: {whose}"
 
 

@@ -11,6 +11,8 @@ Rules:
     3. The namespace's rule bounds zone, key type and lifetime; what the pod chose only narrows
        them. A rule that was narrowed since shortens lifetimes; it ends no pod.
     4. The signer's annotations are refused: we know none.
+    5. A pod's name may be anybody's host name, and clients that find no DNS name in a certificate
+       compare the common name: it stands beside DNS names only.
 
 Spec: certificates.k8s.io/v1 PodCertificateRequest: reasons of conditions.
 """
@@ -84,7 +86,7 @@ def evaluate(
     return Grant(
         zone=zone,
         spiffe_id=_spiffe_id(request, zone),
-        common_name=common_name(request.pod_name),
+        common_name=common_name(request.pod_name) if vouched.names else None,
         dns_names=vouched.names,
         public_key=request.public_key,
         lifetime=_lifetime(request, pod, config, rule),

@@ -23,7 +23,7 @@ class Grant:
     Attributes:
         zone: Whose authority signs.
         spiffe_id: The only URI of the certificate.
-        common_name: At most 64 characters; None for an empty subject.
+        common_name: At most 64 characters; None for an empty subject, as without DNS names.
         dns_names: Sorted; may be empty.
         public_key: Of the requester.
         lifetime: From the certificate's `not_before` to its `not_after`, at the most.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The certificate profile: from a grant to a signed X.509-SVID.
 
-    subject          CN = the pod's name, nothing else; or empty
+    subject          CN = the pod's name, nothing else; empty where there is no DNS name
     subject alt name exactly one URI, the SPIFFE ID; then DNS names. Critical with an empty subject
     key usage        digitalSignature, critical
     extended usage   serverAuth, clientAuth

@@ -37,7 +37,6 @@ class TestGrant:
         found = granted()
         assert str(found.spiffe_id) == "spiffe://example.org/ns/shop/sa/web"
         assert found.zone is CONFIG.zones["default"]
-        assert found.common_name == "web-0"
         assert found.public_key == key().public_key()
         assert found.warnings == ()
 
@@ -59,10 +58,19 @@ class TestGrant:
             )
             assert (f"web.{namespace}" in found.dns_names) is expected
 
+    def test_the_common_name(self):
+        """The pod's name is for people."""
+        assert granted(services=[service()]).common_name == "web-0"
+
+    def test_a_host_as_pod_name(self):
+        """Without DNS names clients would take the common name for one: there is none."""
+        name = "bank.other.svc"
+        assert granted(request(pod_name=name), by=pod(name=name)).common_name is None
+
     def test_a_long_pod_name(self):
         """A pod name that is too long for a common name is shortened, not refused."""
         name = "a" * 253
-        found = granted(request(pod_name=name), by=pod(name=name))
+        found = granted(request(pod_name=name), by=pod(name=name), services=[service()])
         assert len(found.common_name) == 64
 
     def test_too_many_names(self):
