@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cluster import binaries, flags, kubeconfig, lifetime
 from cluster.api import Api
@@ -25,7 +25,6 @@ from cluster.readiness import wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
 _START_SECONDS = 45.0
 _ATTEMPTS = 3
@@ -33,7 +32,7 @@ _FIRST_WORK = "/api/v1/namespaces/default/serviceaccounts/default"
 _COMPONENTS = (CONTROLLER_MANAGER, SCHEDULER)
 
 
-class ControlPlane:
+class ControlPlane(lifetime.Owned):
     """A running control plane, as a context manager.
 
     Args:
@@ -55,33 +54,12 @@ class ControlPlane:
         self.options = options or Options()
         self._processes: dict[str, Process] = {}
 
-    def __enter__(self) -> Self:
-        if not self._is_kept:
-            self.folder = Path(tempfile.mkdtemp(prefix="kubetls-cluster-"))
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        lifetime.adopt(self)
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End all programs; remove the folder when it is a temporary one."""
         self._end_programs()
         if not self._is_kept and self.folder != Path(tempfile.gettempdir()):
             shutil.rmtree(self.folder, ignore_errors=True)
-        lifetime.release(self)
+        super().close()
 
     @property
     def server(self) -> str:
@@ -164,6 +142,10 @@ class ControlPlane:
         self._wait_ready(seconds)
 
     def _start(self) -> None:
+        if not self._is_kept:
+            self.folder = Path(tempfile.mkdtemp(prefix="kubetls-cluster-"))
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         self._make_credentials()
         for attempt in range(_ATTEMPTS):
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cluster import binaries, lifetime
 from cluster.flags import switches
@@ -19,7 +19,6 @@ from cluster.readiness import wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from cluster.control_plane import ControlPlane
 
@@ -27,7 +26,7 @@ _READY_SECONDS = 45.0
 _LONGEST_FOLDER = 107 - len("/kubelet/pod-resources/kubelet.sock")
 
 
-class HollowNode:
+class HollowNode(lifetime.Owned):
     """A running hollow kubelet, as a context manager.
 
     Args:
@@ -67,30 +66,12 @@ class HollowNode:
             f"--feature-gates={switches(gates)}",
         ]
 
-    def __enter__(self) -> Self:
-        self.root.mkdir(mode=0o700, parents=True)
-        lifetime.adopt(self)
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End the kubelet and remove what it wrote; its log stays with the cluster's."""
         if self._process is not None:
             self._process.end()
         shutil.rmtree(self._folder, ignore_errors=True)
-        lifetime.release(self)
+        super().close()
 
     @property
     def process(self) -> Process:
@@ -117,6 +98,7 @@ class HollowNode:
         self.process.start()
 
     def _start(self) -> None:
+        self.root.mkdir(mode=0o700, parents=True)
         user = f"system:node:{self.name}"
         kubeconfig = self._control_plane.kubeconfig_for(user, ["system:nodes"])
         self._process = Process(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cluster import binaries, lifetime
 from cluster.exceptions import StartError
@@ -21,7 +21,6 @@ from cluster.service_address import ServiceAddress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from cluster.control_plane import ControlPlane
     from cluster.hollow_node import HollowNode
@@ -31,7 +30,7 @@ _SECONDS = 60.0
 _REVIEW_PORT, _STATUS_PORT = "8443", "8080"
 
 
-class Installation:
+class Installation(lifetime.Owned):
     """The installed control plane, as a context manager.
 
     Args:
@@ -69,27 +68,10 @@ class Installation:
             environment={"PYTHONPATH": str(binaries.ROOT)},
         )
 
-    def __enter__(self) -> Self:
-        lifetime.adopt(self)
-        try:
-            self._install()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End the processes; the manifests stay."""
         self._stack.close()
-        lifetime.release(self)
+        super().close()
 
     def names(self, part: str) -> list[str]:
         """The names of a part's pods: `injector`, `signer` or `secret-issuer`."""
@@ -111,7 +93,7 @@ class Installation:
         found["data"] = {"platform.yaml": platform}
         self._control_plane.api.put(path, found)
 
-    def _install(self) -> None:
+    def _start(self) -> None:
         overlay = Overlay(
             self.platform, secret_namespaces=self._secret_namespaces, replicas=self._replicas
         )

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -28,6 +28,38 @@ class Owner(Protocol):
 
 
 _owners: list[Owner] = []
+
+
+class Owned:
+    """What runs for the length of a `with` block, and no longer than this process.
+
+    A subclass says how it starts (`_start`) and how it ends (`close`, which may be called twice and
+    after a start that failed half-way).
+    """
+
+    def __enter__(self) -> Self:
+        adopt(self)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        """Start; nothing by default."""
+
+    def close(self) -> None:
+        """End; a subclass ends its own first."""
+        release(self)
 
 
 def adopt(owner: Owner) -> None:

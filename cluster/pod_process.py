@@ -9,7 +9,7 @@ own service account token.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cluster import container_view, lifetime
 from cluster.authority import write_private
@@ -18,7 +18,6 @@ from cluster.process import Process
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from cluster.control_plane import ControlPlane
     from cluster.hollow_node import HollowNode
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
-class PodProcess:
+class PodProcess(lifetime.Owned):
     """A running container, as a context manager.
 
     Args:
@@ -75,23 +74,13 @@ class PodProcess:
             environment={**variables, **(environment or {})},
         )
 
-    def __enter__(self) -> Self:
-        lifetime.adopt(self)
+    def _start(self) -> None:
         self.process.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the process now; its log stays with the cluster's."""
         self.process.end()
-        lifetime.release(self)
+        super().close()
 
 
 def _kubeconfig(path: Path, control_plane: ControlPlane, account: Path) -> Path:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cluster import lifetime
 from cluster.exceptions import ClusterError
@@ -21,7 +21,6 @@ from cluster.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from cluster.control_plane import ControlPlane
     from cluster.hollow_node import HollowNode
@@ -58,7 +57,7 @@ class RunningPod:
         return self.kill_at is None and self.process.process.is_running
 
 
-class PodRunner:
+class PodRunner(lifetime.Owned):
     """The processes of a namespace, as a context manager.
 
     Args:
@@ -97,18 +96,8 @@ class PodRunner:
         self._ended: set[str] = set()
         self.pods: dict[str, RunningPod] = {}
 
-    def __enter__(self) -> Self:
-        lifetime.adopt(self)
+    def _start(self) -> None:
         self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End all processes."""
@@ -117,7 +106,7 @@ class PodRunner:
             self._thread.join(_JOIN_SECONDS)
         for running in self.pods.values():
             running.process.close()
-        lifetime.release(self)
+        super().close()
 
     def ports_of(self, port: str, **labels: str) -> list[int]:
         """Where the pods of a Service listen.
@@ -150,13 +139,13 @@ class PodRunner:
         for name, pod in found.items():
             is_known = name in self.pods or pod["metadata"]["uid"] in self._ended
             if not is_known and pod["status"].get("phase") == "Running":
-                self._start(name, pod)
+                self._run_pod(name, pod)
         for name, running in list(self.pods.items()):
             pod = found.get(name)
             if pod is None or "deletionTimestamp" in pod["metadata"]:
                 self._end(name, running)
 
-    def _start(self, name: str, pod: Mapping[str, Any]) -> None:
+    def _run_pod(self, name: str, pod: Mapping[str, Any]) -> None:
         if "deletionTimestamp" in pod["metadata"] or pod["spec"]["nodeName"] not in self._nodes:
             return
         ports = dict(zip(self._ports, free_ports(len(self._ports)), strict=True))

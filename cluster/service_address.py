@@ -10,20 +10,19 @@ import contextlib
 import select
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cluster import lifetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
 _CONNECT_SECONDS = 1.0
 _CHUNK = 65536
 T = TypeVar("T")
 
 
-class ServiceAddress(Generic[T]):
+class ServiceAddress(lifetime.Owned, Generic[T]):
     """A port in front of others, as a context manager.
 
     Args:
@@ -49,25 +48,15 @@ class ServiceAddress(Generic[T]):
         self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
 
-    def __enter__(self) -> Self:
-        lifetime.adopt(self)
+    def _start(self) -> None:
         threading.Thread(target=self._accept, name="service-address", daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Accept nothing more."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        lifetime.release(self)
+        super().close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cluster import binaries, lifetime
 from cluster.exceptions import StartError
@@ -32,7 +32,6 @@ from cluster.readiness import wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from cluster.control_plane import ControlPlane
 
@@ -43,7 +42,7 @@ _MAX_SOCKET_PATH = 107  # Linux's; the kubelet ends without a word of it.
 _CTR_NAMESPACE = "k8s.io"
 
 
-class RealNode:
+class RealNode(lifetime.Owned):
     """A running node, as a context manager.
 
     Args:
@@ -77,24 +76,6 @@ class RealNode:
         if len(str(self.folder / _LONGEST_SOCKET)) > _MAX_SOCKET_PATH:
             raise StartError(f"expected a shorter path for the kubelet's sockets: {self.folder}")
 
-    def __enter__(self) -> Self:
-        self.folder.mkdir(mode=0o700, parents=True)
-        lifetime.adopt(self)
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End everything of the node; its logs stay with the cluster's."""
         while self._processes:
@@ -102,7 +83,7 @@ class RealNode:
         remove_groups(self._containers())
         for part in ("containerd", "kubelet"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
-        lifetime.release(self)
+        super().close()
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -164,6 +145,7 @@ class RealNode:
         return [str(self._tools.ctr), f"--address={socket}", f"--namespace={_CTR_NAMESPACE}"]
 
     def _start(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True)
         plan = self._write_plan().write(self.folder / "plan.json")
         namespaces = ["--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"]
         unshare = [str(self._tools.unshare), *namespaces, "--mount-proc"]

@@ -17,7 +17,7 @@ import json
 import socket
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cluster import lifetime
 from cluster.flags import API_SERVER, Options
@@ -25,7 +25,6 @@ from cluster.service_address import ServiceAddress, join
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from cluster.control_plane import ControlPlane
     from cluster.node.network import NodeNetwork
@@ -52,7 +51,7 @@ def options(folder: Path) -> Options:
     return Options(more={API_SERVER: [f"--egress-selector-config-file={path}"]})
 
 
-class Services:
+class Services(lifetime.Owned):
     """The Services of a node that are served, as a context manager.
 
     Args:
@@ -67,22 +66,12 @@ class Services:
         self._path = _socket_path(folder)
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen()
-        lifetime.adopt(self)
         threading.Thread(target=self._accept, name="egress", daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Accept nothing more."""
@@ -91,7 +80,7 @@ class Services:
         self._listener.close()
         self._path.unlink(missing_ok=True)
         self._stack.close()
-        lifetime.release(self)
+        super().close()
 
     def serve(self, namespace: str, name: str) -> str:
         """Pass on what comes to the first port of a Service, and return the Service's address."""
