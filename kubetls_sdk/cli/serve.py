@@ -40,6 +40,7 @@ def _option(
 @_option("--fd", type=int, help="Listen on an open socket instead.")
 @_option("--volume", metavar="DIR", help="Where the credentials are mounted.")
 @_option("--ready-timeout", 30.0, help="Seconds that the start waits for the credentials.")
+@_option("--federation", metavar="PATH", help="A federation file: trust its partners as well.")
 @_option("--policy", (), multiple=True, metavar="PATH", help="A policy file; repeatable.")
 @_option("--users", metavar="PATH", help="A users file: authenticate end users as well.")
 @_option("--no-policy", False, is_flag=True, help="Let every verified workload do everything.")
@@ -100,7 +101,8 @@ def serve(app: str, **options: Any) -> None:
     """Serve the ASGI application APP, given as module:attribute, over mutual TLS.
 
     Clients have to present a certificate of a trusted trust domain, and the policy has to allow
-    each request. Certificates, trust bundles and policies are followed while the server runs.
+    each request. Certificates, trust bundles and policies are followed while the server runs. With
+    --federation so are the partners that it declares, by each worker process for itself.
     """
     if ":" not in app:
         raise ConfigurationError(f"expected the application as 'module:attribute', got {app!r}")
@@ -125,7 +127,13 @@ def _tls(options: dict[str, Any]) -> MutualTls:
         "stream_recheck", "ready_timeout",
     )  # fmt: skip
     settings = {name: options.pop(name) for name in names}
-    return MutualTls(directory=options.pop("volume"), **settings)
+    settings["directory"] = options.pop("volume")
+    federation = options.pop("federation")
+    if federation is None:
+        return MutualTls(**settings)
+    from kubetls_sdk.federation.served import FederatedTls
+
+    return FederatedTls(federation=federation, **settings)
 
 
 def _policy(options: dict[str, Any]) -> AnyVerified | Sequence[str]:

@@ -5,7 +5,7 @@
         ...
 
 Fetching needs httpx or httpx2, a federation file PyYAML:
-`pip install 'kubetls-sdk[httpx2,cli]'`.
+`pip install 'kubetls-sdk[federation]'`.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ class MutualTls:
 
         uvicorn.run("orders.app:app", port=8443, http=MutualTls())
 
+    To trust the partners of a federation file as well: `kubetls_sdk.federation.served.FederatedTls`.
+
     Attributes:
         source: Our SVID and whom we trust; by default the mounted volume. A source that you bring
             stays yours to close, and works with one process only.

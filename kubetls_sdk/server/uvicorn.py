@@ -50,7 +50,7 @@ class Config(uvicorn.Config):
 
     Args:
         app: As for `uvicorn.Config`.
-        tls: How to speak TLS.
+        tls: How to speak TLS; `kubetls_sdk.federation.served.FederatedTls` trusts partners as well.
         policy: An authorizer, or the paths of policy files.
         probes: A listener for health probes.
         edge: A second, public listener.
