@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from webhook.api import ApiError, NotFoundError, Pod
 from webhook.api.resources import PODS
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from webhook.issuance.service_names import ServiceIndex
     from webhook.trust.ca_pool import CaPool
 
-__all__ = ("LiveConfiguration", "Pools", "Signer")
+__all__ = ("OTHER_DOMAIN", "LiveConfiguration", "Pools", "Signer")
+
+OTHER_DOMAIN: Final = "CaPoolOfOtherDomain"
 
 
 class Pools(Protocol):
@@ -124,14 +126,22 @@ class Signer:
             The certificate, and the name of the authority that signed it.
 
         Raises:
-            IssuanceError: The zone has no authority yet, or none of ours.
+            IssuanceError: The zone has no authority yet, or none of ours, or that of another
+                trust domain.
         """
         if grant.zone.external_signer is not None:
             raise IssuanceError(
                 f"zone {grant.zone.name!r} has an external signer: its pods need Secret mode",
                 reason=NOT_ALLOWED,
             )
-        authority = self._pools.pool(grant.zone.name).active
+        pool = self._pools.pool(grant.zone.name)
+        if pool.trust_domain != grant.zone.trust_domain:
+            raise IssuanceError(
+                f"the CA pool of zone {grant.zone.name!r} is of another trust domain",
+                reason=OTHER_DOMAIN,
+                is_retryable=True,
+            )
+        authority = pool.active
         return issue(grant, authority, now=self.now()), authority.name
 
     async def read_pod(self, namespace: str, name: str) -> Pod | None:

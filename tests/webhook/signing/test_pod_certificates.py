@@ -225,6 +225,23 @@ class TestTransientTrouble:
             await world.answered(request)
         assert world.verdict(request) == {"Issued": "Issued"}
 
+    async def test_trust_domain_that_was_changed(self, world):
+        """The authorities of one trust domain sign no name of another: the pool is not its."""
+        request = world.request(world.add_pod())
+        mended = world.config.current
+        world.config.current = PlatformConfig.parse(PLATFORM.replace("example.org", "example.net"))
+        async with world.signer() as (pods, _):
+            await eventually(lambda: pods.inbox.worklist._entries)
+            entries = pods.inbox.worklist._entries
+            await eventually(lambda: any(each.backoff.failures > 2 for each in entries.values()))
+            assert world.verdict(request) == {}
+            world.config.current = mended
+            leaf = world.certificate(await world.answered(request))
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [
+            "spiffe://example.org/ns/shop/sa/web"
+        ]
+
     async def test_long_wait_is_told(self, world):
         """Who waits for long learns why, once for a workload."""
         world.pools.pools.pop("default")
