@@ -234,12 +234,17 @@ class Leader:
         try:
             await work
         except KubeTLSError as err:
-            if self._failures.get(task) != str(err):
-                _log.error("%s: %s", task, err)
-            self._failures[task] = str(err)
+            self._fail(task, err)
+        except Exception as err:  # noqa: BLE001 - one zone's fault must not stop the others
+            self._fail(task, err, is_ours=True)
         else:
             if self._failures.pop(task, None) is not None:
                 _log.info("%s: all is well again", task)
+
+    def _fail(self, task: str, err: Exception, *, is_ours: bool = False) -> None:
+        if self._failures.get(task) != str(err):
+            _log.error("%s: %s", task, err, exc_info=is_ours)
+        self._failures[task] = str(err)
 
     def _forget_zones(self, config: PlatformConfig) -> None:
         for name in self._pools.keys() - config.zones.keys():

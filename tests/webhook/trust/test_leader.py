@@ -138,6 +138,17 @@ class TestRound:
         await term.round()
         assert value("kubetls_leader_failing_tasks") == 0
 
+    async def test_a_mistake_of_ours_stops_no_other_zone(self, caplog):
+        """Whatever a zone's pool makes of our code, the others and the process go on."""
+        term = Term(TWO_ZONES)
+        term.api.fail("create", RuntimeError("a bug"), resource=SECRETS)
+        await term.round()
+        assert term.bundles() == {"kubetls.gauntletwizard.net:second:second.example"}
+        assert value("kubetls_leader_failing_tasks") == 1
+        assert "RuntimeError: a bug" in caplog.text
+        await term.round()
+        assert value("kubetls_leader_failing_tasks") == 0
+
     async def test_a_zone_that_fails_keeps_what_is_published(self):
         """Its pool cannot be read: its pods go on trusting what they did."""
         term = Term()
