@@ -37,7 +37,7 @@ __all__ = ("Listener",)
 
 _HANDSHAKE_SECONDS: Final = 10.0
 _MAX_HANDSHAKES: Final = 128
-_MAX_CONNECTIONS: Final = 384
+_MAX_CONNECTIONS: Final = 512
 """Each takes 0.3 MiB, all of them what the manifests' limit of memory allows."""
 _IDLE_SECONDS: Final = 150
 """More than the 90 s after which Go's client ends idle connections."""
