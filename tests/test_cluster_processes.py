@@ -117,7 +117,8 @@ class TestLifetime:
     def test_signal_closes_owners(self, number: signal.Signals) -> None:
         """A signal closes what is owned, and then ends the process as that signal does."""
         code = "process.start(); lifetime.adopt(Owner()); print(process.pid, flush=True)"
-        with parent(f"{code}; sys.stdin.read()") as keeper:
+        default = f"signal.signal({int(number)}, signal.SIG_DFL)"  # as not under nohup
+        with parent(f"{default}; {code}; sys.stdin.read()") as keeper:
             recorded = Recorded.of(int(keeper.stdout.readline()))
             keeper.send_signal(number)
             assert keeper.stdout.read() == "closed\n"
