@@ -37,6 +37,9 @@ COMMANDS = {
     ),
     "inspect": LazyCommand("kubetls_sdk.cli.inspect:inspect", "Show what is mounted."),
     "doctor": LazyCommand("kubetls_sdk.cli.doctor:doctor", "Find what is wrong with a volume."),
+    "image-check": LazyCommand(
+        "kubetls_sdk.cli.image_check:image_check", "Find the trust stores of an image."
+    ),
     "policy": LazyCommand("kubetls_sdk.cli.policy:policy", "Check and try out policies."),
     "bundle": LazyCommand(
         "kubetls_sdk.cli.bundle:bundle", "Show, fetch, compare and publish trust bundles."

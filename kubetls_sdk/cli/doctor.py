@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kubetls_sdk.cli.inspect import printable
-from kubetls_sdk.diagnosis import FAULTS, diagnose, gather
+from kubetls_sdk.diagnosis import (
+    FAULTS,
+    check_image,
+    diagnose,
+    gather,
+    mounted_authorities,
+)
+from kubetls_sdk.diagnosis.image import survey
 from kubetls_sdk.exceptions import SpiffeIdError
 from kubetls_sdk.spiffe_id import TrustDomain
 
@@ -48,6 +55,12 @@ def _list_faults(ctx: click.Context, _param: click.Parameter, wanted: bool) -> N
 @click.option(
     "--trust-domain", type=_TrustDomainName(), metavar="NAME", help="The one that it must be of."
 )
+@click.option(
+    "--image",
+    type=click.Path(exists=True, file_okay=False, path_type=str),
+    metavar="ROOTFS",
+    help="Also find roots that are not of the mounted bundles; / for this container's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
     "--list",
@@ -59,7 +72,12 @@ def _list_faults(ctx: click.Context, _param: click.Parameter, wanted: bool) -> N
 )
 @click.pass_context
 def doctor(
-    ctx: click.Context, directory: str | None, *, trust_domain: TrustDomain | None, as_json: bool
+    ctx: click.Context,
+    directory: str | None,
+    *,
+    trust_domain: TrustDomain | None,
+    image: str | None,
+    as_json: bool,
 ) -> None:
     """Find what is wrong with the volume in DIRECTORY, or where KUBETLS_DIR points.
 
@@ -68,6 +86,8 @@ def doctor(
     """
     evidence = gather(directory, trust_domain=trust_domain)
     findings = diagnose(evidence, trust_domain=trust_domain)
+    if image is not None:
+        findings += tuple(check_image(survey(image, expected=mounted_authorities(evidence))))
     is_ok = all(finding.severity != "error" for finding in findings)
     if as_json:
         click.echo(json.dumps(_document(evidence.directory, findings, is_ok=is_ok), indent=2))

@@ -12,6 +12,18 @@ from __future__ import annotations
 from .diagnosis import diagnose
 from .evidence import Evidence, FileFacts, gather
 from .finding import FAULTS, Fault, Finding
+from .image_checks import check_image, mounted_authorities
 from .inventory import describe
 
-__all__ = ("FAULTS", "Evidence", "Fault", "FileFacts", "Finding", "describe", "diagnose", "gather")
+__all__ = (
+    "FAULTS",
+    "Evidence",
+    "Fault",
+    "FileFacts",
+    "Finding",
+    "check_image",
+    "describe",
+    "diagnose",
+    "gather",
+    "mounted_authorities",
+)

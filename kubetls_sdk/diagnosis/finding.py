@@ -168,6 +168,12 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             "KubeTLS works with it; other clients that use ssl.create_default_context on Python"
             " 3.13 refuse it: reissue it with them",
         ),
+        "web-roots": Fault(
+            "warning",
+            "the image has roots that are not of the mounted bundles (only with --image)",
+            "remove ca-certificates and certifi from the image, or point SSL_CERT_FILE and its kin"
+            " to the internal bundle; kubetls image-check says what uses each store",
+        ),
     }
 )
 """Every fault by its stable name."""
