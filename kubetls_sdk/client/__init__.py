@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients: `Client` and `AsyncClient` of httpx2 when it is installed, else of httpx.
 
+`ExternalClient` and `AsyncExternalClient` are for the public internet, without our identity.
+
 To choose, import them from `kubetls_sdk.client.httpx2` or `kubetls_sdk.client.httpx`; catch the
 errors of the library that the client came from.
 """
@@ -12,9 +14,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .httpx2 import AsyncClient, Client
+    from .httpx2 import AsyncClient, AsyncExternalClient, Client, ExternalClient
 
-__all__ = ("AsyncClient", "Client")
+__all__ = ("AsyncClient", "AsyncExternalClient", "Client", "ExternalClient")
 
 
 def __getattr__(name: str) -> Any:

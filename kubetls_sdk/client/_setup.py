@@ -32,6 +32,8 @@ _REFUSED = {
     "mounts": "a mounted transport would not verify the server",
     "proxy": "it would end mutual TLS at the proxy, or hide whom we talk to",
     "trust_env": "proxies and certificates of the environment are never used",
+    "web_roots": "no web root vouches for a workload; use ExternalClient for the public internet",
+    "roots": "the source has the trust bundles; use ExternalClient for the public internet",
 }
 _OF_TRANSPORT = ("http1", "http2", "limits")
 

@@ -7,6 +7,7 @@
 Rules:
     1. Whom the server must prove to be is a mandatory argument.
     2. Rotation needs nothing from the caller; it fails no request.
+    3. The public internet has clients of its own, which never present our certificate.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from kubetls_sdk.client._external import ExternalSetup
 from kubetls_sdk.client._setup import Setup
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from kubetls_sdk.source import Source
 
-__all__ = ("AsyncClient", "Client")
+__all__ = ("AsyncClient", "AsyncExternalClient", "Client", "ExternalClient")
 
 
 class Client(httpx.Client):
@@ -88,4 +91,46 @@ class AsyncClient(httpx.AsyncClient):
             source=source,
             options=options,
         )
+        super().__init__(transport=setup.async_transport(), **setup.options, trust_env=False)
+
+
+class ExternalClient(httpx.Client):
+    """An `httpx.Client` for the public internet: an ordinary https client, and nothing of ours.
+
+    Exactly one of `web_roots=True` and `roots` is required. No certificate is presented, whoever
+    asks for it; servers are verified by their DNS names; `http` URLs are refused.
+
+    Args:
+        web_roots: Trust the web's roots: certifi's when it is installed, else the system's.
+        roots: PEM file of the roots to trust instead. Read once.
+        options: As of `httpx.Client`, without `verify`, `cert`, `transport`, `mounts` and
+            `trust_env`.
+
+    Raises:
+        ConfigurationError: Contradictory, missing or refused arguments, or roots that cannot be
+            used.
+    """
+
+    def __init__(
+        self,
+        *,
+        web_roots: bool = False,
+        roots: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        setup = ExternalSetup(httpx, web_roots=web_roots, roots=roots, options=options)
+        super().__init__(transport=setup.sync_transport(), **setup.options, trust_env=False)
+
+
+class AsyncExternalClient(httpx.AsyncClient):
+    """An `httpx.AsyncClient` for the public internet; as `ExternalClient`."""
+
+    def __init__(
+        self,
+        *,
+        web_roots: bool = False,
+        roots: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        setup = ExternalSetup(httpx, web_roots=web_roots, roots=roots, options=options)
         super().__init__(transport=setup.async_transport(), **setup.options, trust_env=False)
