@@ -202,6 +202,21 @@ def _urllib(source, url):
     urllib.request.urlopen(url, timeout=5, context=_context(source)).read()  # noqa: S310
 
 
+def _openssl_alone(source, url):
+    """The context's roots without the check of ours that comes after them."""
+    import socket
+
+    inner = _context(source)._current()
+    inner.sslsocket_class = ssl.SSLSocket
+    port = int(url.rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        ssl.SSLContext.wrap_socket(inner, plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n")
+        connection.recv(100)
+
+
 def _bundle_endpoint(source, url):
     from kubetls_sdk.federation import Endpoint, Profile
     from kubetls_sdk.federation.fetch import fetch_bundle
@@ -320,6 +335,7 @@ CLIENTS = {
     "urllib3": client(_urllib3),
     "aiohttp": client(_aiohttp),
     "urllib": client(_urllib),
+    "openssl alone": client(_openssl_alone),
     "bundle endpoint": client(_bundle_endpoint),
     "grpc": _grpc_client("threaded"),
     "grpc async": _grpc_client("async"),
