@@ -42,7 +42,7 @@ class MutualTls:
 
         uvicorn.run("orders.app:app", port=8443, http=MutualTls())
 
-    To trust the partners of a federation file as well: `kubetls_sdk.federation.served.FederatedTls`.
+    For the partners of a federation file as well: `kubetls_sdk.federation.served.FederatedTls`.
 
     Attributes:
         source: Our SVID and whom we trust; by default the mounted volume. A source that you bring
