@@ -232,17 +232,17 @@ class TestOptions:
             ({"web_roots": True, "server": ORDERS}, "no server=, got one: it is about identities"),
             ({"web_roots": True, "servers": {}}, "no servers="),
             ({"web_roots": True, "service_names": True}, "no service_names="),
-            ({"web_roots": True, "source": object()}, "no source="),
+            ({"web_roots": True, "source": "a source"}, "no source="),
             ({"web_roots": True, "cert": "x.pem"}, "no cert="),
             ({"web_roots": True, "verify": False}, "no verify="),
-            ({"web_roots": True, "transport": object()}, "no transport="),
+            ({"web_roots": True, "transport": "a transport"}, "no transport="),
             ({"web_roots": True, "mounts": {}}, "no mounts="),
             ({"web_roots": True, "trust_env": True}, "no trust_env="),
             ({"web_roots": True, "base_url": "http://a.example"}, "https base_url"),
             ({"roots": "/nowhere.pem"}, "'/nowhere.pem': No such file"),
             ({"roots": __file__}, "no PEM roots"),
         ],
-        ids=str,
+        ids=range(16),
     )
     def test_refused(self, library, options, message):
         """What contradicts, is missing, or would choose trust otherwise is an error."""
