@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cluster.binaries import BUILT_FOLDER, in_assets
+from cluster.binaries import BUILD_FOLDER, BUILT_FOLDER, in_assets
 from cluster.exceptions import ClusterError
 from cluster.go import MODULE, find_go
 
@@ -105,6 +105,9 @@ def flags() -> list[str]:
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The compiler's environment: nothing inherited changes what is built."""
     kept = {name: value for name, value in inherited.items() if name not in _NOT_INHERITED}
+    if not kept.get("HOME"):  # Go keeps its caches there, and does not begin without.
+        caches = {"GOCACHE": str(BUILD_FOLDER / "go-cache"), "GOPATH": str(BUILD_FOLDER / "go")}
+        kept = {**caches, **kept}
     return {**kept, **_ENVIRONMENT}
 
 

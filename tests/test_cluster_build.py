@@ -163,6 +163,12 @@ class TestBuild:
         assert "-mod=readonly" in used["GOFLAGS"]
         assert used["GOPROXY"] == "direct"
 
+    def test_no_home(self):
+        """Without a home directory Go has its caches in the build folder."""
+        used = build.environment({"PATH": "/bin"})
+        assert used["GOCACHE"].startswith(str(build.BUILD_FOLDER))
+        assert "GOCACHE" not in build.environment({"HOME": "/root"})
+
     def test_progress(self) -> None:
         """Progress counts fetched modules and compiled packages."""
         output = "go: downloading a v1\nk8s.io/a\nk8s.io/b\n# k8s.io/b\n"
