@@ -12,13 +12,13 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import BundleError
 from webhook.api import Informer
+from webhook.api.informer_group import InformerGroup
 from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES,
     CLUSTER_TRUST_BUNDLES_V1BETA1,
@@ -30,8 +30,6 @@ from webhook.trust.publication import fallback_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from webhook.api import Api, Resource
     from webhook.config import Zone
@@ -41,7 +39,7 @@ __all__ = ("NO_BUNDLE", "ZoneBundles", "bundle_resource")
 NO_BUNDLE: Final = "NoTrustBundle"
 
 
-class ZoneBundles:
+class ZoneBundles(InformerGroup["Zone", str]):
     """The bundles of the zones that are followed.
 
     Args:
@@ -59,45 +57,16 @@ class ZoneBundles:
         namespace: str,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__(self._watch, order=attrgetter("name"))
         self._api = api
         self._resource = resource
         self._namespace = namespace
         self._changed = changed
         self._parsed: dict[Zone, tuple[str, TrustBundle]] = {}
-        self._texts: dict[Zone, tuple[Informer[str], AsyncExitStack]] = {}
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.follow(())
-
-    async def follow(self, zones: Iterable[Zone]) -> None:
-        """Follow exactly these zones' bundles; returns at once."""
-        wanted = {zone for zone in zones if zone.bundle is None}
-        for zone in self._texts.keys() - wanted:
-            await self._texts.pop(zone)[1].aclose()
-        for zone in wanted - self._texts.keys():
-            informer = Informer(
-                self._api,
-                self._resource,
-                _text,
-                namespace=self._place,
-                field_selector=f"metadata.name={self._name(zone)}",
-            )
-            informer.subscribe(lambda _old, _new: self._changed())
-            stack = AsyncExitStack()
-            await stack.enter_async_context(informer)
-            self._texts[zone] = (informer, stack)
-
-    async def synced(self) -> None:
-        """Wait until each bundle was looked for once."""
-        await asyncio.gather(*(informer.synced() for informer, _ in self._texts.values()))
+    async def follow(self, keys: Iterable[Zone]) -> frozenset[Zone]:
+        """Follow exactly these zones' bundles, those apart that the configuration has."""
+        return await super().follow(zone for zone in keys if zone.bundle is None)
 
     def bundle(self, zone: Zone) -> TrustBundle:
         """The bundle of a zone.
@@ -107,17 +76,23 @@ class ZoneBundles:
         """
         if zone.bundle is not None:
             return zone.bundle
-        followed = self._texts.get(zone)
-        text = followed[0].get(self._place, self._name(zone)) if followed else None
+        followed = self.informer(zone)
+        text = followed.get(self._place, self._name(zone)) if followed else None
         known = self._parsed.get(zone)
         if known is None or known[0] != text:
             known = self._parsed[zone] = (text or "", _parse(zone, text or ""))
         return known[1]
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether one of the watches has ended by a mistake of ours."""
-        return any(informer.has_failed for informer, _ in self._texts.values())
+    def _watch(self, zone: Zone) -> Informer[str]:
+        informer = Informer(
+            self._api,
+            self._resource,
+            _text,
+            namespace=self._place,
+            field_selector=f"metadata.name={self._name(zone)}",
+        )
+        informer.subscribe(lambda _old, _new: self._changed())
+        return informer
 
     @property
     def _place(self) -> str | None:

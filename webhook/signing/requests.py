@@ -9,14 +9,13 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from webhook.api import Informer
+from webhook.api.informer_group import InformerGroup
 from webhook.api.resources import (
     POD_CERTIFICATE_REQUESTS,
     POD_CERTIFICATE_REQUESTS_V1BETA1,
@@ -24,7 +23,6 @@ from webhook.api.resources import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
     from typing import Self
 
     from webhook.api import Api, Resource
@@ -98,7 +96,7 @@ class PendingRequest:
         return cls._of(request, "", None, is_settled)
 
 
-class RequestWatch(Generic[T]):
+class RequestWatch(InformerGroup[str, T]):
     """All requests of one kind to our signers, as they are now."""
 
     def __init__(
@@ -116,65 +114,33 @@ class RequestWatch(Generic[T]):
             parse: What is kept of an object; None: nothing.
             changed: Called with before and after at each change.
         """
+        super().__init__(self._watch)
         self._api = api
         self._parse = parse
         self._changed = changed
-        self._informers: dict[str, tuple[Informer[T], AsyncExitStack]] = {}
         self.resource = resource
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.follow(())
-
-    async def follow(self, signer_names: Iterable[str]) -> None:
-        """Look at the requests to these signers, and at no others any more.
-
-        Returns at once: `synced` waits for what is there.
-        """
-        wanted = set(signer_names)
-        for name in self._informers.keys() - wanted:
+    async def follow(self, keys: Iterable[str]) -> frozenset[str]:
+        """Look at the requests to these signers, and at no others any more."""
+        gone = await super().follow(keys)
+        for name in gone:
             _log.info("%s for %s are left alone from now on", self.resource.plural, name)
-            await self._informers.pop(name)[1].aclose()
-        for name in sorted(wanted - self._informers.keys()):
-            informer = Informer(
-                self._api,
-                self.resource,
-                self._parse,
-                field_selector=f"spec.signerName={name}",
-            )
-            informer.subscribe(self._changed)
-            stack = AsyncExitStack()
-            await stack.enter_async_context(informer)
-            self._informers[name] = (informer, stack)
-
-    async def synced(self) -> None:
-        """Wait until the first lists are complete."""
-        await asyncio.gather(*(informer.synced() for informer, _ in self._informers.values()))
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether one of the watches has ended by a mistake of ours."""
-        return any(informer.has_failed for informer, _ in self._informers.values())
-
-    def is_stale(self, seconds: float) -> bool:
-        """Whether one of the watches has been broken for this long."""
-        return any(informer.is_stale(seconds) for informer, _ in self._informers.values())
+        return gone
 
     def get(self, key: Key) -> T | None:
         """The request, if it is there."""
-        found = (informer.get(*key) for informer, _ in self._informers.values())
+        found = (informer.get(*key) for informer in self.informers())
         return next((request for request in found if request is not None), None)
 
     def __iter__(self) -> Iterator[T]:
-        for informer, _ in self._informers.values():
+        for informer in self.informers():
             yield from informer.values()
+
+    def _watch(self, name: str) -> Informer[T]:
+        selector = f"spec.signerName={name}"
+        informer = Informer(self._api, self.resource, self._parse, field_selector=selector)
+        informer.subscribe(self._changed)
+        return informer
 
 
 async def pod_certificate_resource(api: Api) -> Resource | None:

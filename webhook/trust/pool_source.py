@@ -16,13 +16,12 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from webhook.api.informer import Informer
+from webhook.api.informer_group import InformerGroup
 from webhook.api.resources import SECRETS
 from webhook.exceptions import IssuanceError
 from webhook.names import SYSTEM_NAMESPACE, ca_secret
@@ -30,9 +29,7 @@ from webhook.trust.ca_store import pool_in
 from webhook.trust.pool_entry import PoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Callable, Mapping
 
     from webhook.api.client import Api
     from webhook.trust.ca_pool import CaPool
@@ -53,7 +50,7 @@ class _Sight:
     problem: str = field(default="", compare=False)
 
 
-class PoolSource:
+class PoolSource(InformerGroup[str, _Sight]):
     """The pools of the zones that are followed.
 
     Args:
@@ -62,54 +59,10 @@ class PoolSource:
     """
 
     def __init__(self, api: Api, *, namespace: str = SYSTEM_NAMESPACE) -> None:
+        super().__init__(self._watch)
         self._api = api
         self._namespace = namespace
-        self._informers: dict[str, Informer[_Sight]] = {}
-        self._stacks: dict[str, AsyncExitStack] = {}
         self._subscribers: list[Callable[[str], None]] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.follow(())
-
-    async def follow(self, zones: Iterable[str]) -> None:
-        """Follow exactly these zones; those that are followed already go on undisturbed."""
-        wanted = set(zones)
-        for zone in self._informers.keys() - wanted:
-            del self._informers[zone]
-            await self._stacks.pop(zone).aclose()
-        for zone in sorted(wanted - self._informers.keys()):
-            informer = Informer(
-                self._api,
-                SECRETS,
-                _sight,
-                namespace=self._namespace,
-                field_selector=f"metadata.name={ca_secret(zone)}",
-            )
-            informer.subscribe(lambda _old, new, zone=zone: self._tell(zone, new))  # type: ignore[misc]
-            self._stacks[zone] = stack = AsyncExitStack()
-            self._informers[zone] = await stack.enter_async_context(informer)
-
-    async def synced(self) -> None:
-        """Wait until each followed zone's Secret was looked for once."""
-        await asyncio.gather(*(informer.synced() for informer in self._informers.values()))
-
-    @property
-    def is_synced(self) -> bool:
-        """Whether each followed zone's Secret was looked for once."""
-        return all(informer.is_synced for informer in self._informers.values())
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether one of the watches has ended by a mistake of ours."""
-        return any(informer.has_failed for informer in self._informers.values())
 
     def pool(self, zone: str) -> CaPool:
         """The current pool of a zone.
@@ -117,7 +70,7 @@ class PoolSource:
         Raises:
             IssuanceError: There is none that can be relied on now; retryable.
         """
-        informer = self._informers.get(zone)
+        informer = self.informer(zone)
         if informer is None or informer.is_stale(STALE_SECONDS):
             raise _pending(zone, "has not been seen for too long", "CaPoolOutOfSight")
         sight = informer.get(self._namespace, ca_secret(zone))
@@ -140,6 +93,17 @@ class PoolSource:
                 self._subscribers.remove(callback)
 
         return unsubscribe
+
+    def _watch(self, zone: str) -> Informer[_Sight]:
+        informer = Informer(
+            self._api,
+            SECRETS,
+            _sight,
+            namespace=self._namespace,
+            field_selector=f"metadata.name={ca_secret(zone)}",
+        )
+        informer.subscribe(lambda _old, new: self._tell(zone, new))
+        return informer
 
     def _tell(self, zone: str, sight: _Sight | None) -> None:
         if sight is not None and sight.pool is None:
