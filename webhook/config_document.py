@@ -29,10 +29,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from kubetls_sdk.authz.fields import Fields
-from kubetls_sdk.authz.yaml_node import YamlReader
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import BundleError, ConfigurationError
 from kubetls_sdk.spiffe_id import TrustDomain
@@ -98,16 +95,7 @@ def parse_platform(text: str, *, file: str) -> PlatformConfig:
     Raises:
         ConfigurationError: Not valid; the message has file and line.
     """
-    reader = YamlReader(text, file=file)
-    try:
-        reader.start()
-        node = reader.node()
-        reader.finish()
-    except yaml.YAMLError as err:
-        raise reader.broken(err) from None
-    top = Fields(node, file=file, known=_TOP)
-    if top.text("version") != "1":
-        raise top.error("expected version 1", top.line_of("version"))
+    top = Fields.of_document(text, file=file, known=_TOP)
     zones = _named(top, "zones", _zone)
     config = {
         "zones": zones,
@@ -116,7 +104,7 @@ def parse_platform(text: str, *, file: str) -> PlatformConfig:
     }
     if top.has("clusterDomain"):
         config["cluster_domain"] = _matching(top, "clusterDomain", _DOMAIN, "a DNS name")
-    return _made(PlatformConfig, config, top)
+    return top.made(PlatformConfig, config)
 
 
 def _named(top: Fields, name: str, read: Callable[[Fields], Any]) -> dict[str, Any]:
@@ -145,7 +133,7 @@ def _zone(fields: Fields) -> Zone:
     if fields.has("externalSigner"):
         values["external_signer"] = _matching(fields, "externalSigner", _SIGNER, "domain/name")
         values["bundle"] = _bundle(fields, "trustBundle", values["trust_domain"])
-    return _made(Zone, values, fields)
+    return fields.made(Zone, values)
 
 
 def _partner(fields: Fields) -> Partner:
@@ -172,7 +160,7 @@ def _rule(node: Node, file: str, zones: tuple[str, ...]) -> NamespaceRule:
         "short_names": fields.flag("shortNames"),
         "injects_all": inject == "all",
     }
-    return _made(NamespaceRule, values, fields)
+    return fields.made(NamespaceRule, values)
 
 
 def _lifetime(fields: Fields) -> Lifetime:
@@ -180,7 +168,7 @@ def _lifetime(fields: Fields) -> Lifetime:
         inner = Fields(node, file=fields.file, known=_LIFETIME)
         default = _one(inner, "default", parse_duration)
         maximum = _one(inner, "maximum", parse_duration) if inner.has("maximum") else default
-        return _made(Lifetime, {"default": default, "maximum": maximum}, inner)
+        return inner.made(Lifetime, {"default": default, "maximum": maximum})
     return _DEFAULT_LIFETIME
 
 
@@ -230,10 +218,3 @@ def _matching(fields: Fields, name: str, pattern: re.Pattern[str], expected: str
     if not pattern.fullmatch(text):
         raise fields.error(f"expected {name} to be {expected}, got {text!r}", fields.line_of(name))
     return text
-
-
-def _made(kind: type[T], values: dict[str, Any], fields: Fields) -> T:
-    try:
-        return kind(**values)
-    except ConfigurationError as err:
-        raise fields.error(str(err)) from None

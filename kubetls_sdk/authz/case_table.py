@@ -20,12 +20,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from kubetls_sdk.authz.explanation import explain
 from kubetls_sdk.authz.fields import Fields
 from kubetls_sdk.authz.recorded import RecordedRequest
-from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, Sequence, YamlReader
+from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, Sequence
 from kubetls_sdk.exceptions import ConfigurationError, PolicyError, SpiffeIdError
 
 if TYPE_CHECKING:
@@ -92,15 +90,7 @@ def parse_cases(text: str, *, file: str) -> tuple[Case, ...]:
     Raises:
         PolicyError: Not a case table; `.file` and `.line` say where.
     """
-    reader = YamlReader(text, file=file)
-    try:
-        reader.start()
-        root = Fields(reader.node(), file=file, known=frozenset({"version", "cases"}))
-        reader.finish()
-    except yaml.YAMLError as err:
-        raise reader.broken(err) from None
-    if root.text("version") != "1":
-        raise root.error("expected version 1", root.line_of("version"))
+    root = Fields.of_document(text, file=file, known=frozenset({"version", "cases"}))
     cases = tuple(_case(node, file) for node in root.nodes("cases"))
     if not cases:
         raise root.error("expected at least one case")

@@ -11,13 +11,16 @@ Rules:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, Sequence
+import yaml
+
+from kubetls_sdk.authz.yaml_node import Mapping, Node, Scalar, Sequence, YamlReader
 from kubetls_sdk.exceptions import ConfigurationError, PolicyError, SpiffeIdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
+    from typing import Self
 
 __all__ = ("Fields",)
 
@@ -25,6 +28,8 @@ T = TypeVar("T")
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUTH = {"true": True, "false": False}
+_VERSION = "1"
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -56,6 +61,25 @@ class Fields:
             name, line = next(item for item in node.lines.items() if item[0] not in known)
             expected = ", ".join(sorted(known))
             raise self.error(f"unknown field {name!r}, expected one of {expected}", line)
+
+    @classmethod
+    def of_document(cls, text: str, *, file: str, known: Set[str]) -> Self:
+        """Read a text that is one mapping, with `version: 1` in it.
+
+        Raises:
+            PolicyError: Not YAML, several documents, an unknown field, or another version.
+        """
+        reader = YamlReader(text, file=file)
+        try:
+            reader.start()
+            node = reader.node()
+            reader.finish()
+        except yaml.YAMLError as err:
+            raise reader.broken(err) from None
+        fields = cls(node, file=file, known=known)
+        if fields.text("version") != _VERSION:
+            raise fields.error(f"expected version {_VERSION}", fields.line_of("version"))
+        return fields
 
     def error(self, message: str, line: int | None = None) -> PolicyError:
         """Make an error at a line, or at the start of the mapping."""
@@ -92,6 +116,22 @@ class Fields:
             )
         return _TRUTH[scalar.value]
 
+    def number(self, name: str) -> float:
+        """A number in decimal notation, without a sign, that has to be there."""
+        text = self.text(name)
+        if not _NUMBER.fullmatch(text):
+            raise self.error(f"expected {name} to be a number, got {text!r}", self.line_of(name))
+        return float(text)
+
+    def made(self, make: Callable[..., T], arguments: dict[str, Any]) -> T:
+        """Call a constructor; what it refuses is an error of the file, at this place."""
+        try:
+            return make(**arguments)
+        except PolicyError:
+            raise
+        except ConfigurationError as err:
+            raise self.error(str(err)) from err
+
     def values(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
         """A list, or one value, each parsed; empty when absent."""
         node = self._node.entries.get(name)
@@ -117,6 +157,13 @@ class Fields:
             return [node]
         if not node.items:
             raise self.error(f"expected {name} to have at least one value", node.line)
+        return node.items
+
+    def listed(self, name: str) -> list[Node]:
+        """A list of nodes that has to be there, and may be empty."""
+        node = self._node.entries.get(name)
+        if not isinstance(node, Sequence):
+            raise self.error(f"expected {name!r} to be a list", self.line_of(name))
         return node.items
 
     def _value(self, name: str, node: Node, parse: Callable[[str], T]) -> T:

@@ -23,14 +23,9 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from kubetls_sdk.authz.fields import Fields
-from kubetls_sdk.authz.yaml_node import Sequence, YamlReader
-from kubetls_sdk.exceptions import ConfigurationError, PolicyError
 from kubetls_sdk.federation.partner import Endpoint, Partner
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 
@@ -43,7 +38,6 @@ __all__ = ("ENDPOINT_FIELDS", "PARTNER_FIELDS", "parse_federation")
 
 T = TypeVar("T")
 
-VERSION = "1"
 MAX_PARTNERS = 256
 _SECONDS = {
     "minRefreshSeconds": "min_refresh_seconds",
@@ -55,7 +49,6 @@ PARTNER_FIELDS = ("trustDomain", "endpoint", "bundle", *_SECONDS)
 """What a partner may have."""
 ENDPOINT_FIELDS = ("profile", "url", "spiffeId", "caFile")
 """What an endpoint may have."""
-_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 
 
 def parse_federation(text: str, *, file: str) -> tuple[Partner, ...]:
@@ -68,28 +61,12 @@ def parse_federation(text: str, *, file: str) -> tuple[Partner, ...]:
     Raises:
         PolicyError: Not a valid federation file; `.file` and `.line` say where.
     """
-    reader = YamlReader(text, file=file)
-    try:
-        reader.start()
-        node = reader.node()
-        reader.finish()
-    except yaml.YAMLError as err:
-        raise reader.broken(err) from None
-    top = Fields(node, file=file, known=frozenset({"version", "partners"}))
-    if top.text("version") != VERSION:
-        raise top.error(f"expected version {VERSION}", top.line_of("version"))
-    partners = tuple(_partner(each, file) for each in _listed(node, top))
+    top = Fields.of_document(text, file=file, known=frozenset({"version", "partners"}))
+    partners = tuple(_partner(each, file) for each in top.listed("partners"))
     if len(partners) > MAX_PARTNERS:
         raise top.error(f"expected at most {MAX_PARTNERS} partners, got {len(partners)}")
     _check_once(partners, top)
     return partners
-
-
-def _listed(node: Any, top: Fields) -> list[Node]:
-    partners = node.entries.get("partners")
-    if not isinstance(partners, Sequence):
-        raise top.error("expected 'partners' to be a list", top.line_of("partners"))
-    return partners.items
 
 
 def _check_once(partners: tuple[Partner, ...], top: Fields) -> None:
@@ -110,8 +87,8 @@ def _partner(node: Node, file: str) -> Partner:
         "endpoint": endpoints[0] if endpoints else None,
         "bundle": _path(fields, "bundle"),
     }
-    found |= {name: _number(fields, key) for key, name in _SECONDS.items() if fields.has(key)}
-    return _made(Partner, found, fields)
+    found |= {name: fields.number(key) for key, name in _SECONDS.items() if fields.has(key)}
+    return fields.made(Partner, found)
 
 
 def _endpoint(node: Node, file: str) -> Endpoint:
@@ -122,7 +99,7 @@ def _endpoint(node: Node, file: str) -> Endpoint:
         "spiffe_id": _one(fields, "spiffeId", SpiffeId.parse),
         "ca_file": _path(fields, "caFile"),
     }
-    return _made(Endpoint, found, fields)
+    return fields.made(Endpoint, found)
 
 
 def _one(fields: Fields, name: str, parse: Callable[[str], T]) -> T | None:
@@ -136,20 +113,3 @@ def _path(fields: Fields, name: str) -> str | None:
     if not fields.has(name):
         return None
     return os.path.abspath(os.path.join(os.path.dirname(fields.file), fields.text(name)))
-
-
-def _number(fields: Fields, name: str) -> float:
-    text = fields.text(name)
-    if not _NUMBER.fullmatch(text):
-        raise fields.error(f"expected {name} to be a number, got {text!r}", fields.line_of(name))
-    return float(text)
-
-
-def _made(make: Callable[..., T], arguments: dict[str, Any], fields: Fields) -> T:
-    """Call a constructor; what it refuses is an error of the file, at this place."""
-    try:
-        return make(**arguments)
-    except PolicyError:
-        raise
-    except ConfigurationError as err:
-        raise fields.error(str(err)) from err

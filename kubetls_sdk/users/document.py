@@ -20,15 +20,12 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from kubetls_sdk.authz.fields import Fields
-from kubetls_sdk.authz.yaml_node import MAX_TEXT_BYTES, YamlReader
-from kubetls_sdk.exceptions import ConfigurationError, PolicyError
+from kubetls_sdk.authz.yaml_node import MAX_TEXT_BYTES
+from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.users.key_file import KeyFile
 from kubetls_sdk.users.key_url import KeyUrl
@@ -37,8 +34,6 @@ from kubetls_sdk.users.settings import UserSettings
 from kubetls_sdk.users.token_rules import CertificateBound, Issuer, JwtSvids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kubetls_sdk.authz.yaml_node import Node
     from kubetls_sdk.users.keys import Keys
 
@@ -46,14 +41,12 @@ __all__ = ("parse_settings", "read_settings")
 
 T = TypeVar("T")
 
-VERSION = "1"
 _TOP_FIELDS = frozenset({"version", "token", "issuers", "jwtSvids"})
 _TOKEN_FIELDS = frozenset({"header", "maxBytes"})
 _RULE_FIELDS = frozenset(
     {"audiences", "algorithms", "types", "requiredClaims", "leewaySeconds", "certificateBound"}
 )
 _KEY_FIELDS = frozenset({"url", "file", "inline", "caBundle", "ttlSeconds", "maxStaleSeconds"})
-_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 
 
 def read_settings(path: str | os.PathLike[str]) -> UserSettings:
@@ -80,23 +73,14 @@ def parse_settings(text: str, *, file: str) -> UserSettings:
     Raises:
         PolicyError: Not a valid users file; `.file` and `.line` say where.
     """
-    reader = YamlReader(text, file=file)
-    try:
-        reader.start()
-        node = reader.node()
-        reader.finish()
-    except yaml.YAMLError as err:
-        raise reader.broken(err) from None
-    top = Fields(node, file=file, known=_TOP_FIELDS)
-    if top.text("version") != VERSION:
-        raise top.error(f"expected version {VERSION}", top.line_of("version"))
+    top = Fields.of_document(text, file=file, known=_TOP_FIELDS)
     options = _token(top)
     svids = [_jwt_svids(each, file) for each in top.nodes("jwtSvids")]
     if len(svids) > 1:
         raise top.error("expected jwtSvids once", top.line_of("jwtSvids"))
     issuers = tuple(_issuer(each, file) for each in top.nodes("issuers"))
     options |= {"issuers": issuers, "jwt_svids": svids[0] if svids else None}
-    return _made(UserSettings, options, top)
+    return top.made(UserSettings, options)
 
 
 def _token(top: Fields) -> dict[str, Any]:
@@ -106,7 +90,7 @@ def _token(top: Fields) -> dict[str, Any]:
         if fields.has("header"):
             found["header"] = fields.text("header").lower()
         if fields.has("maxBytes"):
-            found["max_token_bytes"] = int(_number(fields, "maxBytes"))
+            found["max_token_bytes"] = int(fields.number("maxBytes"))
     return found
 
 
@@ -115,13 +99,13 @@ def _issuer(node: Node, file: str) -> Issuer:
     keys = [_keys(each, file) for each in fields.nodes("keys")]
     if len(keys) != 1:
         raise fields.error("expected 'keys' once: a url, a file or inline")
-    return _made(Issuer, _rules(fields) | {"name": fields.text("issuer"), "keys": keys[0]}, fields)
+    return fields.made(Issuer, _rules(fields) | {"name": fields.text("issuer"), "keys": keys[0]})
 
 
 def _jwt_svids(node: Node, file: str) -> JwtSvids:
     fields = Fields(node, file=file, known=_RULE_FIELDS | {"trustDomains"})
     domains = fields.values("trustDomains", TrustDomain.parse)
-    return _made(JwtSvids, _rules(fields) | {"trust_domains": domains}, fields)
+    return fields.made(JwtSvids, _rules(fields) | {"trust_domains": domains})
 
 
 def _rules(fields: Fields) -> dict[str, Any]:
@@ -137,7 +121,7 @@ def _rules(fields: Fields) -> dict[str, Any]:
     if "audiences" not in found:
         raise fields.error("expected 'audiences': a token for somebody else is not for us")
     if fields.has("leewaySeconds"):
-        found["leeway_seconds"] = _number(fields, "leewaySeconds")
+        found["leeway_seconds"] = fields.number("leewaySeconds")
     if fields.has("certificateBound"):
         word = fields.text("certificateBound")
         if word not in tuple(CertificateBound):
@@ -156,17 +140,17 @@ def _keys(node: Node, file: str) -> Keys:
     if places[0] != "url" and fields.has("caBundle", "ttlSeconds"):
         raise fields.error("expected caBundle and ttlSeconds only with a url of keys")
     stale = (
-        {"max_stale_seconds": _number(fields, "maxStaleSeconds")}
+        {"max_stale_seconds": fields.number("maxStaleSeconds")}
         if fields.has("maxStaleSeconds")
         else {}
     )
     if places[0] == "inline":
         if stale:
             raise fields.error("expected no maxStaleSeconds with inline keys")
-        return _made(InlineKeys.parse, {"text": fields.text("inline")}, fields)
+        return fields.made(InlineKeys.parse, {"text": fields.text("inline")})
     if places[0] == "file":
-        return _made(KeyFile, {"path": _path(fields, "file")} | stale, fields)
-    return _made(KeyUrl, _url(fields) | stale, fields)
+        return fields.made(KeyFile, {"path": _path(fields, "file")} | stale)
+    return fields.made(KeyUrl, _url(fields) | stale)
 
 
 def _url(fields: Fields) -> dict[str, Any]:
@@ -174,27 +158,10 @@ def _url(fields: Fields) -> dict[str, Any]:
     if fields.has("caBundle"):
         found["ca_bundle"] = _path(fields, "caBundle")
     if fields.has("ttlSeconds"):
-        found["ttl_seconds"] = _number(fields, "ttlSeconds")
+        found["ttl_seconds"] = fields.number("ttlSeconds")
         found["min_ttl_seconds"] = min(60.0, found["ttl_seconds"])
     return found
 
 
 def _path(fields: Fields, name: str) -> str:
     return os.path.join(os.path.dirname(fields.file), fields.text(name))
-
-
-def _number(fields: Fields, name: str) -> float:
-    text = fields.text(name)
-    if not _NUMBER.fullmatch(text):
-        raise fields.error(f"expected {name} to be a number, got {text!r}", fields.line_of(name))
-    return float(text)
-
-
-def _made(make: Callable[..., T], arguments: dict[str, Any], fields: Fields) -> T:
-    """Call a constructor; what it refuses is an error of the file, at this place."""
-    try:
-        return make(**arguments)
-    except PolicyError:
-        raise
-    except ConfigurationError as err:
-        raise fields.error(str(err)) from err
