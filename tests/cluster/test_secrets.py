@@ -180,9 +180,12 @@ class TestDelivery:
         body = secret_pod("forged", new_name())
         other = body["spec"]["volumes"][0]["secret"]["secretName"] = new_name()
         created = world.create_pod("shop", body)
-        until(lambda: world.events("shop", "SecretNotWritten"), timeout=30)
-        noted = [each["regarding"]["uid"] for each in world.events("shop", "SecretNotWritten")]
-        assert created["metadata"]["uid"] in noted
+        uid = created["metadata"]["uid"]
+
+        def noted():
+            return [each["regarding"]["uid"] for each in world.events("shop", "SecretNotWritten")]
+
+        until(lambda: uid in noted(), timeout=30)
         assert stored(world, other) is None
 
     def test_namespace_that_may_not(self, world):
