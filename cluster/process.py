@@ -9,9 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +18,21 @@ from typing import TYPE_CHECKING
 from cluster.exceptions import PortTakenError, StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    import signal
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+_BEFORE = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):  # It died before the kernel was told.
+    os._exit(1)
+for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(ignored_by_python, signal.SIG_DFL)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 _END_SECONDS = 10.0
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 # The kernel watches the *thread* that forked: one that lives as long as the process does.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cluster-starter")
 
@@ -74,13 +81,12 @@ class Process:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own command line
-                self.command,
+                [*_dying_with(os.getpid()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 process_group=0,
-                preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - one system call, no lock
             )
 
     def end(self) -> None:
@@ -114,15 +120,11 @@ class Process:
         return "\n".join(text.splitlines()[-lines:])
 
 
-def _dies_with(parent: int) -> Callable[[], None] | None:
-    """Run in the new process before its program: have it killed when the parent dies."""
-    libc = _libc
-    if libc is None:
-        return None
+def _dying_with(parent: int) -> list[str]:
+    """What runs before the program in its process: have the kernel kill it when the parent dies.
 
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # It died before the kernel was told.
-            os._exit(1)
-
-    return prepare
+    Not `preexec_fn`: that forks with all handlers of fork, and with threads of gRPC waits for ever.
+    """
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", "-c", _BEFORE, str(parent)]

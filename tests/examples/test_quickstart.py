@@ -64,8 +64,6 @@ class Terminal:
                 env=self.environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # As from a terminal, also where the tests run in a shell's background.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
         try:
             yield output
