@@ -10,8 +10,8 @@ from examples.demo.attack import ExpiringCaller, attack_cases
 from examples.demo.program import program_cases
 
 if TYPE_CHECKING:
-    from examples.demo.case import Case
     from examples.demo.stage import Stage
+    from examples.demonstration.case import Case
 
 __all__ = ("admission_cases",)
 

@@ -2,7 +2,7 @@
 """Callers that ought not to be let in, or not any more.
 
 Rules:
-    1. Attackers use the ssl module as it is, see `examples.demo.wire`.
+    1. Attackers use the ssl module as it is, see `examples.demonstration.wire`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from examples.demo.case import Case
 from examples.demo.control import resumption_control
-from examples.demo.wire import HeldConnection, StockCaller
+from examples.demonstration.case import Case
+from examples.demonstration.wire import HeldConnection, StockCaller
 
 if TYPE_CHECKING:
     from examples.demo.domains import Domains
     from examples.demo.server import OrdersServer
-    from examples.demo.wire import Answer
+    from examples.demonstration.wire import Answer
 
 __all__ = ("ExpiringCaller", "attack_cases")
 

@@ -7,31 +7,27 @@ Exits with 0 only when every outcome is the expected one.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from examples.demo.admission import admission_cases
-from examples.demo.case import Result
-from examples.demo.child import DemoError, end_children
 from examples.demo.endurance import endurance
-from examples.demo.interruption import interruption
-from examples.demo.screen import screen
+from examples.demo.result import Result
 from examples.demo.stage import Settings, stage
+from examples.demonstration.conduct import conduct, kubetls_command, write_document
+from examples.demonstration.screen import screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from examples.demo.case import Endurance
-    from examples.demo.screen import Screen
+    from examples.demo.result import Endurance
+    from examples.demonstration.screen import Screen
 
 __all__ = ("main",)
 
-_INTERRUPTED = 130
 _CONTROL = "control: on stock uvicorn, where the attack has to succeed"
 
 
@@ -39,24 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit status."""
     options = _parser().parse_args(arguments)
     shown = screen()
-    interruption.install()
     started_at = time.monotonic()
-    try:
+
+    def work() -> tuple[str, bool]:
         result = _run(options, shown)
-        _write(result, options.build / "demo.json")
-    except DemoError as err:
-        shown.verdict(str(err), is_ok=False)
-        return 1
-    except OSError as err:
-        shown.verdict(f"{err.filename or 'the demo'}: {err.strerror or err}", is_ok=False)
-        return 1
-    except KeyboardInterrupt:
-        shown.verdict("interrupted; all processes are ended", is_ok=False)
-        return _INTERRUPTED
-    finally:
-        end_children()
-    shown.verdict(_summary(result, time.monotonic() - started_at), is_ok=result.is_ok)
-    return 0 if result.is_ok else 1
+        write_document(result.document(), options.build / "demo.json")
+        return _summary(result, time.monotonic() - started_at), result.is_ok
+
+    return conduct(work, shown)
 
 
 def _run(options: argparse.Namespace, shown: Screen) -> Result:
@@ -84,10 +70,6 @@ def _run(options: argparse.Namespace, shown: Screen) -> Result:
     return Result((*admission, *checks), lasting)
 
 
-def _write(result: Result, file: Path) -> None:
-    file.write_text(json.dumps(result.document(), indent=2) + "\n", encoding="utf-8")
-
-
 def _summary(result: Result, seconds: float) -> str:
     lasting = result.endurance
     wrong = sum(not case.is_ok for case in result.cases)
@@ -107,13 +89,6 @@ def _durations(lasting: Endurance) -> dict[str, str]:
     }
 
 
-def _kubetls() -> str:
-    """The command of the environment that runs us; without one, what it would call."""
-    installed = Path(sys.executable).with_name("kubetls")
-    called = [sys.executable, "-c", "from kubetls_sdk.cli import main; main()"]
-    return shlex.join([str(installed)] if installed.exists() else called)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
     add = parser.add_argument
@@ -121,5 +96,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--rotations", type=int, default=20, help="of all SVIDs (%(default)s)")
     add("--connections", type=int, default=16, help="that are kept alive (%(default)s)")
     add("--build", type=Path, default=Path("build"), help="for demo.json and logs (%(default)s)")
-    add("--server-command", default=_kubetls(), help="started as kubetls, for orders")
+    add("--server-command", default=kubetls_command(), help="started as kubetls, for orders")
     return parser

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from examples.demo.case import Case
-from examples.demo.child import Child
-from examples.demo.verdict import observed
-from examples.demo.wire import HeldConnection, StockCaller
+from examples.demonstration.case import Case
+from examples.demonstration.child import Child
+from examples.demonstration.verdict import observed
+from examples.demonstration.wire import HeldConnection, StockCaller
 from kubetls_sdk.testing import DevelopmentCA, KubeletVolume, volume_files
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from kubetls_sdk.testing.issue_registry import VolumeOrder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from examples.demo.wire import Credential
+    from examples.demonstration.wire import Credential
     from kubetls_sdk.svid import X509Svid
 
 __all__ = ("BILLING", "ORDERS", "OURS", "PARTNER", "PARTNERS", "STRANGERS", "WEB", "Domains")

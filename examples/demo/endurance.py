@@ -11,9 +11,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from examples.demo.case import Case, Endurance
 from examples.demo.load import LoadProgram, Tally
+from examples.demo.result import Endurance
 from examples.demo.rotation import Rotation
+from examples.demonstration.case import Case
 
 if TYPE_CHECKING:
     from examples.demo.stage import Stage

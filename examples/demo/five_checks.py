@@ -18,17 +18,17 @@ import jwt
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from examples.demo.case import Case
-from examples.demo.child import until
 from examples.demo.server import ORDERS_DIRECTORY, OrdersServer
-from examples.demo.wire import Answer, Refusal, StockCaller
+from examples.demonstration.case import Case
+from examples.demonstration.child import until
+from examples.demonstration.wire import Answer, Refusal, StockCaller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from examples.demo.domains import Domains
-    from examples.demo.wire import Credential
+    from examples.demonstration.wire import Credential
 
 __all__ = ("FiveChecks",)
 

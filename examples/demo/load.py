@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from examples.demo.child import Child, DemoError, until
+from examples.demonstration.child import Child, DemoError, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,11 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from examples.demo.case import Case
-from examples.demo.child import Child, DemoError
 from examples.demo.domains import BILLING, ORDERS, PARTNER, WEB
-from examples.demo.verdict import observed
-from examples.demo.wire import Answer
+from examples.demonstration.case import Case
+from examples.demonstration.child import Child, DemoError
+from examples.demonstration.verdict import observed
+from examples.demonstration.wire import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path

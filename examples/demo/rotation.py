@@ -14,16 +14,16 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from examples.demo.child import DemoError, until
-from examples.demo.wire import HeldConnection, Refusal, StockCaller
+from examples.demonstration.child import DemoError, until
+from examples.demonstration.wire import HeldConnection, Refusal, StockCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from examples.demo.domains import Domains
     from examples.demo.load import LoadProgram
-    from examples.demo.screen import Screen
     from examples.demo.server import OrdersServer
+    from examples.demonstration.screen import Screen
 
 __all__ = ("Rotation",)
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from examples.demo.child import Child, DemoError, until
-from examples.demo.verdict import observed
+from examples.demonstration.child import Child, DemoError, until
+from examples.demonstration.verdict import observed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from examples.demo.wire import Answer
+    from examples.demonstration.wire import Answer
 
 __all__ = ("ORDERS_DIRECTORY", "OrdersServer")
 

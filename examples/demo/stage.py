@@ -21,7 +21,7 @@ from examples.demo.server import OrdersServer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from examples.demo.screen import Screen
+    from examples.demonstration.screen import Screen
 
 __all__ = ("Settings", "Stage", "stage")
 

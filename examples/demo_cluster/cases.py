@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cluster.exceptions import ClusterError
-from examples.demo.case import Case
 from examples.demo_cluster.manifests import FOREIGN_SIGNER, LEGACY, pod
+from examples.demonstration.case import Case
 from kubetls_sdk.client.httpx import Client
 from kubetls_sdk.source import StaticSource
 

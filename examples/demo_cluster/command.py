@@ -20,19 +20,19 @@ from cluster.binaries import CONTROL_PLANE
 from cluster.build import build
 from cluster.exceptions import ClusterError
 from cluster.installation import Installation
-from examples.demo.screen import screen
 from examples.demo_cluster.cases import calls, identities, legacy, refusals
 from examples.demo_cluster.manifests import LEGACY, PLATFORM
 from examples.demo_cluster.rotation import rotate
 from examples.demo_cluster.shop import Shop
+from examples.demonstration.screen import screen
 from kubetls_sdk.exceptions import KubeTLSError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from examples.demo.case import Case
-    from examples.demo.screen import Screen
     from examples.demo_cluster.rotation import Rotation
+    from examples.demonstration.case import Case
+    from examples.demonstration.screen import Screen
 
 __all__ = ("main",)
 

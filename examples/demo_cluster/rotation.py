@@ -20,15 +20,15 @@ from cryptography import x509
 
 from cluster import binaries
 from cluster.exceptions import ClusterError
-from examples.demo.case import Case
 from examples.demo_cluster.cases import call
+from examples.demonstration.case import Case
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster import ControlPlane
-    from examples.demo.screen import Screen
     from examples.demo_cluster.shop import Shop
+    from examples.demonstration.screen import Screen
     from kubetls_sdk.source import Snapshot
 
 __all__ = ("Rotation", "rotate")

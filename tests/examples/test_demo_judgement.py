@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
-from examples.demo.case import Case, Endurance, Result
-from examples.demo.child import Child, DemoError, end_children, until
-from examples.demo.screen import PlainScreen
-from examples.demo.verdict import observed
-from examples.demo.wire import Answer, StockCaller
+from examples.demo.result import Endurance, Result
+from examples.demonstration.case import Case
+from examples.demonstration.child import Child, DemoError, end_children, until
+from examples.demonstration.screen import PlainScreen
+from examples.demonstration.verdict import observed
+from examples.demonstration.wire import Answer, StockCaller
 
 RIGHT = Case("web reads", "200", "200")
 WRONG = Case("a stranger reads", "refused: unknown root", "200")

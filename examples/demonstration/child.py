@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from examples.demo.interruption import interruption
+from examples.demonstration.interruption import interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from examples.demo.case import Case
+    from examples.demonstration.case import Case
 
 __all__ = ("PlainScreen", "RichScreen", "Screen", "screen")
 

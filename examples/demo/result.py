@@ -1,32 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line of the demo's tables: what ought to happen, and what was seen to happen."""
+"""Everything that the demo reports."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ("Case", "Endurance", "Result")
+if TYPE_CHECKING:
+    from examples.demonstration.case import Case
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What happened to somebody.
-
-    Attributes:
-        name: Who did what.
-        expected: What ought to come of it.
-        observed: What came of it, on the wire and in the server's log together.
-    """
-
-    name: str
-    expected: str
-    observed: str
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether both are the same."""
-        return self.expected == self.observed
+__all__ = ("Endurance", "Result")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cryptography import x509
 
-from examples.demo.child import DemoError
+from examples.demonstration.child import DemoError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,11 +154,16 @@ class StockCaller:
             raise Refusal(Answer(port, detail=_reason(err))) from err
         return WireConnection(tls)
 
-    def call(self, path: str, session: ssl.SSLSession | None = None) -> Answer:
+    def call(
+        self,
+        path: str,
+        session: ssl.SSLSession | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Send one request over a new connection."""
         try:
             with self.connect(session) as connection:
-                return connection.get(path)
+                return connection.get(path, headers)
         except Refusal as refusal:
             return refusal.answer
 
@@ -169,33 +174,35 @@ class HeldConnection:
     Args:
         port: Where the server listens.
         credential: What is right now, and will not be later.
+        path: What it asks for.
 
     Raises:
         DemoError: It is not let in even now.
     """
 
-    def __init__(self, port: int, credential: Credential) -> None:
+    def __init__(self, port: int, credential: Credential, path: str = _PATH) -> None:
+        self._path = path
         self._caller = StockCaller(port, credential)
         try:
             self._connection = self._caller.connect()
         except Refusal as refusal:
             raise DemoError(f"a server refuses a valid caller: {refusal}") from refusal
-        first = self._connection.get(_PATH)
+        first = self._connection.get(self._path)
         if first.status != http.HTTPStatus.OK:
             raise DemoError(f"a server refuses a valid caller: {first.status or first.detail}")
         self._session = self._connection.session
 
     def afresh(self) -> Answer:
         """Call over a new connection."""
-        return self._caller.call(_PATH)
+        return self._caller.call(self._path)
 
     def kept(self) -> Answer:
         """Call over the connection from before."""
-        return self._connection.get(_PATH)
+        return self._connection.get(self._path)
 
     def resumed(self) -> Answer:
         """Call over a new connection that resumes the session from before."""
-        return self._caller.call(_PATH, self._session)
+        return self._caller.call(self._path, self._session)
 
     def close(self) -> None:
         """Let go."""

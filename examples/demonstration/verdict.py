@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from examples.demo.wire import Answer
+    from examples.demonstration.wire import Answer
 
 __all__ = ("observed",)
 

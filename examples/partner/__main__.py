@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m examples.partner`: all ways, as real processes over loopback.
+
+It exits with 0 only when every outcome is the expected one. Name a way to run only that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from examples.demonstration.screen import screen
+from examples.partner import bundle_endpoint, bundle_files, cross_signing, issuing
+from examples.partner.terminal import Terminal
+from examples.partner.trial import Trial
+
+_WAYS = {
+    "files": ("Exchange trust bundles, as files", bundle_files.show),
+    "endpoint": ("Exchange trust bundles, by an endpoint", bundle_endpoint.show),
+    "cross-sign": ("Sign the partner's CA with ours", cross_signing.show),
+    "issue": ("Issue for a single workload of a partner", issuing.show),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m examples.partner", description=__doc__)
+    parser.add_argument("ways", nargs="*", choices=[[], *_WAYS], metavar="|".join(_WAYS))
+    shown, cases = screen(), []
+    for way in parser.parse_args().ways or _WAYS:
+        title, show = _WAYS[way]
+        shown.step(title)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Terminal(Path(folder) / "partner") as terminal,
+        ):
+            trial = Trial(terminal)
+            show(trial)
+        shown.table(title, trial.cases)
+        cases += trial.cases
+    wrong = sum(not case.is_ok for case in cases)
+    outcome = f"{wrong} of {len(cases)} are wrong" if wrong else "as expected"
+    shown.verdict(f"outcomes: {outcome}", is_ok=not wrong)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
