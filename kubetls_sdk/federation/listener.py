@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A listener of its own for our bundle endpoint, of either profile.
+"""A listener of its own for bundle endpoints of ours, of either profile.
 
     listener = BundleListener(source, port=8443)                            # https_spiffe
     listener = BundleListener(source, port=443, certificate=..., key=...)   # https_web
+    listener = EndpointListener(publications.get, source=source, port=443)  # several paths
 
 Rules:
     1. Its TLS context is its own: it asks for no client certificate (§5.2.1.3) and loads no trust
@@ -32,16 +33,18 @@ from kubetls_sdk.server.public_certificate import PublicCertificate
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from kubetls_sdk.source import Source
     from kubetls_sdk.svid import X509Svid
 
-__all__ = ("BundleListener",)
+__all__ = ("BundleListener", "EndpointListener")
 
 _MAX_CONNECTIONS = 128
 _SECONDS = 10.0
 _HANDSHAKE_SECONDS = 5.0
 _POLL_SECONDS = 5.0
+_PRESENTED = ("host", "certificate", "key")
 _PHRASES = {
     200: "OK",
     304: "Not Modified",
@@ -52,42 +55,39 @@ _PHRASES = {
 }
 
 
-class BundleListener:
-    """The listener.
+class EndpointListener:
+    """A listener whose paths are looked up for each request.
 
     Args:
-        source: Whose own trust domain's bundle is published.
+        publication_at: From a path to what is published there; None: nothing is.
         port: Its own; 0 takes a free one.
         host: Where to listen.
-        path: The only one that is answered.
+        source: Whose SVID is presented with `https_spiffe`; not asked with `https_web`.
         certificate: PEM chain for `https_web`, leaf first; None for `https_spiffe`.
         key: Its PEM key, not encrypted.
-        publication: Of `Publication`: `refresh_hint`, `sequence`, `allow_empty`.
 
     Raises:
-        ConfigurationError: One of certificate and key is missing, they cannot be used, or an
-            option is out of range.
+        ConfigurationError: One of certificate and key is missing, they cannot be used, or nothing
+            is there to present.
     """
 
     def __init__(
         self,
-        source: Source,
+        publication_at: Callable[[str], Publication | None],
         *,
         port: int,
         host: str = "0.0.0.0",  # noqa: S104 - partners come from outside
-        path: str = "/",
+        source: Source | None = None,
         certificate: str | None = None,
         key: str | None = None,
-        **publication: Any,
     ) -> None:
         if (certificate is None) != (key is None):
             raise ConfigurationError("expected a certificate and its key, or neither")
-        if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-            raise ConfigurationError(f"expected a path that starts with '/', got {path!r}")
+        if certificate is None and source is None:
+            raise ConfigurationError("expected a certificate and its key, or the source of an SVID")
+        self._publication_at = publication_at
         self._source = source
         self._place = (host, port)
-        self._path = path
-        self._publication = Publication(source, **publication)
         self._public = (
             PublicCertificate(certificate, key, alpn_protocols=["http/1.1"])
             if certificate is not None and key is not None
@@ -160,9 +160,10 @@ class BundleListener:
         if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
             return _message(Answer(400, {}), "GET")
         method, target = parts[0], parts[1].partition("?")[0]
-        if target != self._path:
+        publication = self._publication_at(target)
+        if publication is None:
             return _message(Answer(404, {}), method)
-        return _message(self._publication.answer(method, _condition(fields)), method)
+        return _message(publication.answer(method, _condition(fields)), method)
 
     def _accept(self) -> asyncio.Protocol:
         return Gate(
@@ -178,7 +179,7 @@ class BundleListener:
         if self._public is not None:
             return self._public.context
         try:
-            svid = self._source.snapshot.svid
+            svid = cast("Source", self._source).snapshot.svid
         except CredentialError:
             if self._svid is None:
                 raise
@@ -191,6 +192,29 @@ class BundleListener:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             await asyncio.to_thread(public.reload)
+
+
+class BundleListener(EndpointListener):
+    """A listener for one bundle at one path.
+
+    Args:
+        source: Whose own trust domain's bundle is published.
+        port: Its own; 0 takes a free one.
+        path: The only one that is answered.
+        settings: Of `EndpointListener`: `host`, `certificate`, `key`; and of `Publication`:
+            `refresh_hint`, `sequence`, `allow_empty`.
+
+    Raises:
+        ConfigurationError: One of certificate and key is missing, they cannot be used, or an
+            option is out of range.
+    """
+
+    def __init__(self, source: Source, *, port: int, path: str = "/", **settings: Any) -> None:
+        if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+            raise ConfigurationError(f"expected a path that starts with '/', got {path!r}")
+        presented = {name: settings.pop(name) for name in _PRESENTED if name in settings}
+        published = {path: Publication(source, **settings)}
+        super().__init__(published.get, source=source, port=port, **presented)
 
 
 def _spiffe_context(svid: X509Svid) -> ssl.SSLContext:

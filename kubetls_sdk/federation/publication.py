@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kubetls_sdk.exceptions import ConfigurationError, CredentialError
 from kubetls_sdk.federation.bundle_document import to_jwks
@@ -27,12 +27,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubetls_sdk.bundle import TrustBundle
-    from kubetls_sdk.source import Source
 
-__all__ = ("Answer", "Publication")
+__all__ = ("Answer", "Publication", "PublishedSource")
 
 _HEADERS = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
 _LONGEST_HINT = 30 * 86400
+
+
+class _Published(Protocol):
+    @property
+    def own_bundle(self) -> TrustBundle | None: ...
+
+
+class PublishedSource(Protocol):
+    """Whoever knows the bundle to publish: any source, or less than one."""
+
+    @property
+    def snapshot(self) -> _Published:
+        """What is known now; its `own_bundle` is published.
+
+        Raises:
+            CredentialError: Nothing is.
+        """
 
 
 class Answer(NamedTuple):
@@ -73,7 +89,7 @@ class Publication:
 
     def __init__(
         self,
-        source: Source,
+        source: PublishedSource,
         *,
         refresh_hint: int = 300,
         sequence: Callable[[TrustBundle], int] | None = None,
