@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from webhook.api.client import ForbiddenError, NotFoundError
+from webhook.api.discovery import first_served
 from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES,
     CLUSTER_TRUST_BUNDLES_V1BETA1,
@@ -29,7 +30,7 @@ from webhook.node_version import OLDEST_KUBELET, old_nodes
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from webhook.api.client import Api, Resource
+    from webhook.api.client import Api
     from webhook.config import PlatformConfig
 
 __all__ = ("Finding", "Verdict", "preflight")
@@ -94,11 +95,11 @@ async def _pod_certificates(api: Api, config: PlatformConfig) -> AsyncIterator[F
     }
     needed = any(rule.modes == (Mode.POD_CERTIFICATE,) for rule in config.rules)
     for kind, versions in served.items():
-        version = await _served_version(api, versions)
-        if version == "v1":
+        resource = await first_served(api, *versions)
+        if resource is not None and resource.version == "v1":
             yield _ok(kind, "served as v1")
-        elif version:
-            yield _warning(kind, f"served as {version} only, behind feature gates")
+        elif resource is not None:
+            yield _warning(kind, f"served as {resource.version} only, behind feature gates")
         elif needed:
             yield _failure(
                 kind,
@@ -107,13 +108,6 @@ async def _pod_certificates(api: Api, config: PlatformConfig) -> AsyncIterator[F
             )
         else:
             yield _warning(kind, "not served: pods get Secrets")
-
-
-async def _served_version(api: Api, versions: tuple[Resource, ...]) -> str | None:
-    for resource in versions:
-        if await api.serves(resource):
-            return resource.version
-    return None
 
 
 async def _nodes(api: Api, _config: PlatformConfig) -> AsyncIterator[Finding]:
@@ -186,10 +180,8 @@ async def _injector(api: Api, _config: PlatformConfig) -> AsyncIterator[Finding]
 
 
 async def _bundles(api: Api, config: PlatformConfig) -> AsyncIterator[Finding]:
-    kinds = (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
-    version = await _served_version(api, kinds)
-    for zone in config.zones.values() if version else ():
-        resource = kinds[0] if version == "v1" else kinds[1]
+    resource = await first_served(api, CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
+    for zone in config.zones.values() if resource else ():
         name = bundle_name(zone.signer_name, zone.trust_domain)
         subject = f"trust bundle of {zone.trust_domain}"
         found = await _read(subject, lambda n=name, r=resource: api.get(r, n))  # type: ignore[misc]

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from webhook.api import ApiError
+from webhook.api.discovery import await_served
+from webhook.api.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    CLUSTER_TRUST_BUNDLES_V1BETA1,
+    CONFIG_MAPS,
+)
 from webhook.config import PlatformConfig
 from webhook.followed_file import FollowedFile
 from webhook.names import SYSTEM_NAMESPACE
@@ -17,13 +22,11 @@ from webhook.replica import end_with, every, run_all, serve, status_probes, stop
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
-from webhook.secrets.zone_bundles import ZoneBundles, bundle_resource
+from webhook.secrets.zone_bundles import ZoneBundles
 from webhook.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from webhook.api import Api, Resource
 
 __all__ = ("SecretIssuerReplica", "SecretIssuerSettings", "run")
 
@@ -31,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 STALE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
+_BUNDLES: Final = (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
 _SWEEP_SECONDS: Final = 5.0
 
 
@@ -103,7 +107,7 @@ class SecretIssuerReplica:
             certifier = Certifier(seen.api)
             bundles = ZoneBundles(
                 seen.api,
-                await _bundle_resource(seen.api),
+                await await_served(seen.api, *_BUNDLES) or CONFIG_MAPS,
                 namespace=settings.namespace,
                 changed=self._has_news.set,
             )
@@ -173,16 +177,6 @@ async def run(settings: SecretIssuerSettings) -> None:
         ConfigurationError: The configuration is not valid, or the port is in use.
     """
     await SecretIssuerReplica(settings).serve(stop_on_signals())
-
-
-async def _bundle_resource(api: Api) -> Resource:
-    """Where bundles are published, however long the API server takes to answer."""
-    while True:
-        try:
-            return await bundle_resource(api)
-        except ApiError as err:
-            _log.warning("the API server cannot be asked what it serves: %s", err)
-            await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _follow(config: PlatformConfig, certifier: Certifier, bundles: ZoneBundles) -> None:

@@ -19,11 +19,6 @@ from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import BundleError
 from webhook.api import Informer
 from webhook.api.informer_group import InformerGroup
-from webhook.api.resources import (
-    CLUSTER_TRUST_BUNDLES,
-    CLUSTER_TRUST_BUNDLES_V1BETA1,
-    CONFIG_MAPS,
-)
 from webhook.exceptions import IssuanceError
 from webhook.names import bundle_name
 from webhook.trust.publication import fallback_name
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
     from webhook.api import Api, Resource
     from webhook.config import Zone
 
-__all__ = ("NO_BUNDLE", "ZoneBundles", "bundle_resource")
+__all__ = ("NO_BUNDLE", "ZoneBundles")
 
 NO_BUNDLE: Final = "NoTrustBundle"
 
@@ -44,7 +39,7 @@ class ZoneBundles(InformerGroup["Zone", str]):
 
     Args:
         api: The API server.
-        resource: Where our own zones' bundles are; see `bundle_resource`.
+        resource: Where our own zones' bundles are: ClusterTrustBundles or ConfigMaps.
         namespace: Of the ConfigMaps.
         changed: Called when a bundle has changed.
     """
@@ -102,18 +97,6 @@ class ZoneBundles(InformerGroup["Zone", str]):
         if self._resource.namespaced:
             return fallback_name(zone)
         return bundle_name(zone.signer_name, zone.trust_domain)
-
-
-async def bundle_resource(api: Api) -> Resource:
-    """Find out where our zones' bundles are published.
-
-    Raises:
-        ApiError: The API server did not say what it serves.
-    """
-    for resource in (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1):
-        if await api.serves(resource):
-            return resource
-    return CONFIG_MAPS
 
 
 def _text(body: Mapping[str, Any]) -> str:

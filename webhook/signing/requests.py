@@ -16,10 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from webhook.api import Informer
 from webhook.api.informer_group import InformerGroup
-from webhook.api.resources import (
-    POD_CERTIFICATE_REQUESTS,
-    POD_CERTIFICATE_REQUESTS_V1BETA1,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 
     from webhook.api import Api, Resource
 
-__all__ = ("Key", "PendingRequest", "RequestWatch", "pod_certificate_resource")
+__all__ = ("Key", "PendingRequest", "RequestWatch")
 
 _log = logging.getLogger(__name__)
 
@@ -141,18 +137,6 @@ class RequestWatch(InformerGroup[str, T]):
         informer = Informer(self._api, self.resource, self._parse, field_selector=selector)
         informer.subscribe(self._changed)
         return informer
-
-
-async def pod_certificate_resource(api: Api) -> Resource | None:
-    """Find the version of PodCertificateRequest to speak; None: the API server serves none.
-
-    Raises:
-        ApiError: It did not answer.
-    """
-    for resource in (POD_CERTIFICATE_REQUESTS, POD_CERTIFICATE_REQUESTS_V1BETA1):
-        if await api.serves(resource):
-            return resource
-    return None
 
 
 def unix_time(text: str) -> float:

@@ -18,10 +18,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from webhook.api import ApiError, Informer, Leadership
-from webhook.api.resources import NODES
+from webhook.api import Informer, Leadership
+from webhook.api.discovery import await_served, end_when_served_changes
+from webhook.api.resources import (
+    NODES,
+    POD_CERTIFICATE_REQUESTS,
+    POD_CERTIFICATE_REQUESTS_V1BETA1,
+)
 from webhook.config import PlatformConfig
-from webhook.exceptions import WebhookError
 from webhook.followed_file import FollowedFile
 from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
 from webhook.signing.audit import AuditLog
@@ -29,7 +33,6 @@ from webhook.signing.configuration import Configuration
 from webhook.signing.missing_sources import MissingSources, old_node
 from webhook.signing.pod_certificates import PodCertificates
 from webhook.signing.record import Record
-from webhook.signing.requests import pod_certificate_resource
 from webhook.signing.settings import SignerSettings
 from webhook.signing.signer import Signer
 from webhook.signing.signing_requests import SigningRequests
@@ -51,6 +54,7 @@ STALE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _TELL_SECONDS: Final = 10.0
 _REDISCOVER_SECONDS: Final = 60.0
+_REQUESTS: Final = (POD_CERTIFICATE_REQUESTS, POD_CERTIFICATE_REQUESTS_V1BETA1)
 
 
 class SignerReplica:
@@ -104,7 +108,7 @@ class SignerReplica:
             AsyncExitStack() as stack,
         ):
             configuration = Configuration(file, seen.api, settings.namespace)
-            resource = await _discovered(seen.api)
+            resource = await await_served(seen.api, *_REQUESTS)
             inboxes = self._make_inboxes(seen, resource, configuration, pools)
             for inbox in inboxes:
                 await stack.enter_async_context(inbox.requests)
@@ -120,7 +124,9 @@ class SignerReplica:
                     *(inbox.shares.run() for inbox in inboxes),
                     self._keep_following(file, configuration, pools),
                     every(_TELL_SECONDS, missing.tell),
-                    _end_when_discovery_changes(seen.api, resource),
+                    end_when_served_changes(
+                        seen.api, resource, *_REQUESTS, seconds=_REDISCOVER_SECONDS
+                    ),
                     end_with((seen, nodes, pools, *(inbox.requests for inbox in inboxes))),
                     *([self._lead(seen.api, configuration)] if settings.leads else []),
                 )
@@ -209,24 +215,6 @@ async def run(settings: SignerSettings) -> None:
         ConfigurationError: The configuration is not valid, or the port is in use.
     """
     await SignerReplica(settings).serve(stop_on_signals())
-
-
-async def _discovered(api: Api) -> Resource | None:
-    """The version of PodCertificateRequest, however long the API server takes to answer."""
-    while True:
-        try:
-            return await pod_certificate_resource(api)
-        except ApiError as err:
-            _log.warning("the API server cannot be asked what it serves: %s", err)
-            await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def _end_when_discovery_changes(api: Api, resource: Resource | None) -> None:
-    """Fail when another version than ours is served: after an upgrade all begins anew."""
-    while True:
-        await asyncio.sleep(_REDISCOVER_SECONDS)
-        if await _discovered(api) != resource:
-            raise WebhookError("the API server serves another version of PodCertificateRequest")
 
 
 async def _follow(config: PlatformConfig, pools: PoolSource, inboxes: Iterable[Inbox]) -> None:
