@@ -10,11 +10,18 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from examples.demonstration.child import DemoError
 from examples.demonstration.screen import screen
 from examples.partner import bundle_endpoint, bundle_files, cross_signing, issuing
 from examples.partner.terminal import Terminal
 from examples.partner.trial import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from examples.demonstration.case import Case
 
 _WAYS = {
     "files": ("Exchange trust bundles, as files", bundle_files.show),
@@ -31,18 +38,24 @@ def main() -> int:
     for way in parser.parse_args().ways or _WAYS:
         title, show = _WAYS[way]
         shown.step(title)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Terminal(Path(folder) / "partner") as terminal,
-        ):
-            trial = Trial(terminal)
-            show(trial)
-        shown.table(title, trial.cases)
-        cases += trial.cases
+        try:
+            found = _run(show)
+        except DemoError as err:
+            shown.verdict(str(err), is_ok=False)
+            return 1
+        shown.table(title, found)
+        cases += found
     wrong = sum(not case.is_ok for case in cases)
     outcome = f"{wrong} of {len(cases)} are wrong" if wrong else "as expected"
     shown.verdict(f"outcomes: {outcome}", is_ok=not wrong)
     return 1 if wrong else 0
+
+
+def _run(show: Callable[[Trial], None]) -> list[Case]:
+    with tempfile.TemporaryDirectory() as folder, Terminal(Path(folder) / "partner") as terminal:
+        trial = Trial(terminal)
+        show(trial)
+    return trial.cases
 
 
 if __name__ == "__main__":

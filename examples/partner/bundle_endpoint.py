@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from examples.demonstration.child import DemoError
+
 if TYPE_CHECKING:
     from examples.partner.trial import Trial
 
@@ -48,7 +50,7 @@ def show(trial: Trial) -> None:
     terminal.run("kubetls dev rotate theirs root add")
     _wait_for_two_roots(trial, port)
     terminal.run("kubetls dev rotate theirs root activate")
-    trial.call("the partner's shop, under the partner's new root", "200", "shop")
+    trial.call_soon("the partner's shop, under the partner's new root", "200", "shop")
     trial.call("our web, forged by the partner's CA", "refused", "forged")
     trial.remove("the partner's shop, when its entry is removed", "shop")
 
@@ -63,4 +65,4 @@ def _wait_for_two_roots(trial: Trial, port: int) -> None:
     for _ in range(20):
         if trial.terminal.run(fetch).count("sha256") > 1:
             return
-    raise RuntimeError("the partner's new root is not published")
+    raise DemoError("the partner's new root is not published")

@@ -38,7 +38,7 @@ def show(trial: Trial) -> None:
     trial.serve(NOBODY)
     trial.call("the partner's shop, before", "refused", "shop")
     terminal.write("ours.yaml", _OURS)
-    trial.call("the partner's shop reads an order", "200", "shop")
+    trial.call_soon("the partner's shop reads an order", "200", "shop")
     trial.call("the partner's guest, for whom there is no rule", "403", "guest")
     trial.call("our web, forged by the partner's CA", "refused", "forged")
     trial.remove("the partner's shop, when its entry is removed", "shop")

@@ -14,7 +14,7 @@ import time
 
 import httpx
 
-from kubetls_sdk.client import Client
+from kubetls_sdk.client.httpx import Client
 from kubetls_sdk.federation import FederatedSource
 from kubetls_sdk.volume_source import VolumeSource
 

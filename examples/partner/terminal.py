@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from examples.demonstration.child import DemoError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
@@ -47,7 +49,7 @@ class Terminal:
         """Run a command to its end, and return its output.
 
         Raises:
-            RuntimeError: It failed; the message is its own.
+            DemoError: It failed; the message is its own.
         """
         print(f"  $ {command}", flush=True)
         done = subprocess.run(
@@ -59,7 +61,7 @@ class Terminal:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"{command}: {done.stderr.strip()}")
+            raise DemoError(f"{command}: {done.stderr.strip()}")
         return done.stdout
 
     def write(self, name: str, text: str) -> None:
@@ -74,11 +76,11 @@ class Terminal:
         """Start a command that listens on 8443, on a free port instead, and return that."""
         port = _free_port()
         command = command.replace("8443", str(port))
-        self._start(command, "server")
+        process = self._start(command, "server")
         deadline = time.monotonic() + _SECONDS
         while not _is_open(port):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{command}: nothing listens on {port}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DemoError(f"{command}: nothing listens on {port}")
             time.sleep(0.05)
         return port
 
