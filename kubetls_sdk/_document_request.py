@@ -148,17 +148,20 @@ def check_url(url: str, *, what: str) -> None:
         raise ConfigurationError(f"expected a URL of {what} without credentials and fragment")
 
 
-def web_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext:
+def web_context(
+    ca_file: str | os.PathLike[str] | None, *, text: str | None = None
+) -> ssl.SSLContext:
     """Make a context for an ordinary https server; it has no certificate of ours.
 
     Args:
         ca_file: PEM file of the roots to trust; None for the web's.
+        text: The same as PEM text.
 
     Raises:
-        OSError: The file cannot be used.
+        OSError: They cannot be used.
     """
-    if ca_file is not None:
-        return ssl.create_default_context(cafile=ca_file)
+    if ca_file is not None or text is not None:
+        return ssl.create_default_context(cafile=ca_file, cadata=text)
     try:
         certifi: Any = importlib.import_module("certifi")
     except ImportError:

@@ -14,13 +14,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from kubetls_sdk._directory import read_directory
+from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import BundleError, ConfigurationError, VolumeError
 from kubetls_sdk.federation.bundle_document import parse_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kubetls_sdk.bundle import TrustBundle
     from kubetls_sdk.federation.partner import Partner
 
 __all__ = ("directories_of", "read_bundle", "read_partners")
@@ -56,18 +56,26 @@ def read_partners(path: str, last: bytes | None) -> tuple[bytes | None, tuple[Pa
 
 def read_bundle(partner: Partner) -> TrustBundle | BundleError | None:
     """Read the bundle file of a partner; None when it is gone."""
+    if isinstance(partner.bundle, TrustBundle):
+        return partner.bundle
+    path = os.fspath(partner.bundle or "")
     try:
-        content = _read(os.fspath(partner.bundle or ""))
+        content = _read(path)
         return None if content is None else parse_bundle(partner.trust_domain, content)
     except VolumeError as err:
         return BundleError(str(err))
     except BundleError as err:
-        return BundleError(err.message, path=partner.bundle)
+        return BundleError(err.message, path=path)
 
 
 def directories_of(file: str | None, partners: Iterable[Partner]) -> list[str]:
     """The directories to watch."""
-    paths = [os.fspath(each.bundle) for each in partners if each.bundle is not None]
+    bundles = (each.bundle for each in partners)
+    paths = [
+        os.fspath(each)
+        for each in bundles
+        if each is not None and not isinstance(each, TrustBundle)
+    ]
     return list(dict.fromkeys(map(os.path.dirname, [*([file] if file else []), *paths])))
 
 

@@ -71,7 +71,7 @@ async def fetch_bundle(
 
 def _context_of(endpoint: Endpoint, known: TrustBundle | None) -> Callable[[], ssl.SSLContext]:
     if endpoint.spiffe_id is None:
-        return partial(web_context, endpoint.ca_file)
+        return partial(web_context, endpoint.ca_file, text=endpoint.roots)
     if known is None:
         domain = str(endpoint.spiffe_id.trust_domain)
         raise FetchError(f"no trust bundle of {domain!r} to verify the endpoint by")

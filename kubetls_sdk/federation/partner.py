@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+
 from kubetls_sdk._document_request import check_url
+from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 
@@ -46,6 +49,7 @@ class Endpoint:
         spiffe_id: Of its server; for `https_spiffe`.
         ca_file: PEM file of the roots to trust in place of the web's; only for `https_web`. It is
             read at each fetch.
+        roots: The same as PEM text.
 
     Raises:
         ConfigurationError: The parts do not fit the profile.
@@ -57,14 +61,19 @@ class Endpoint:
     profile: Profile
     spiffe_id: SpiffeId | None = None
     ca_file: str | os.PathLike[str] | None = None
+    roots: str | None = None
 
     def __post_init__(self) -> None:
         check_url(self.url, what="a bundle endpoint")
         object.__setattr__(self, "profile", _profile(self.profile))
         if self.profile is Profile.SPIFFE and (self.spiffe_id is None or not self.spiffe_id.path):
             raise ConfigurationError("expected the SPIFFE ID of the server with https_spiffe")
-        if self.profile is Profile.SPIFFE and self.ca_file is not None:
+        if self.profile is Profile.SPIFFE and (self.ca_file or self.roots) is not None:
             raise ConfigurationError("expected no CA file with https_spiffe: a bundle decides")
+        if self.ca_file is not None and self.roots is not None:
+            raise ConfigurationError("expected roots from a file or as text, got both")
+        if self.roots is not None:
+            _check_roots(self.roots)
         if self.profile is Profile.WEB and self.spiffe_id is not None:
             raise ConfigurationError("expected no SPIFFE ID with https_web: web roots decide")
 
@@ -76,8 +85,9 @@ class Partner:
     Attributes:
         trust_domain: Whose bundle it is.
         endpoint: Where it is fetched; None when it is a file.
-        bundle: PEM or JWKS file. Without an endpoint it is the bundle; with an `https_spiffe`
-            endpoint of the same trust domain it verifies the first fetch, and trusts nobody else.
+        bundle: PEM or JWKS file, or a bundle. Without an endpoint it is the partner's; with an
+            `https_spiffe` endpoint of the same trust domain it verifies the first fetch, and trusts
+            nobody else.
         min_refresh_seconds: Fetch at most this often.
         max_refresh_seconds: And at least this often.
         max_stale_seconds: How long a bundle that cannot be renewed stays in force.
@@ -90,7 +100,7 @@ class Partner:
 
     trust_domain: TrustDomain
     endpoint: Endpoint | None = None
-    bundle: str | os.PathLike[str] | None = None
+    bundle: str | os.PathLike[str] | TrustBundle | None = None
     min_refresh_seconds: float = 60.0
     max_refresh_seconds: float = 3600.0
     max_stale_seconds: float = 86400.0
@@ -105,6 +115,11 @@ class Partner:
             raise ConfigurationError(
                 "expected a bundle beside an https_spiffe endpoint of the same trust domain, to"
                 " verify the first fetch, and none beside any other"
+            )
+        if isinstance(self.bundle, TrustBundle) and self.bundle.trust_domain != self.trust_domain:
+            raise ConfigurationError(
+                f"expected a bundle of {str(self.trust_domain)!r}, got one of"
+                f" {str(self.bundle.trust_domain)!r}"
             )
         if not 0 < self.min_refresh_seconds <= self.max_refresh_seconds:
             raise ConfigurationError("expected 0 < min_refresh_seconds <= max_refresh_seconds")
@@ -130,6 +145,13 @@ class Partner:
         """
         longest = min(self.max_refresh_seconds, self.max_stale_seconds / _POLLS_BEFORE_STALE)
         return max(self.min_refresh_seconds, min(300 if hint is None else hint, longest))
+
+
+def _check_roots(text: str) -> None:
+    try:
+        x509.load_pem_x509_certificates(text.encode())
+    except ValueError as err:
+        raise ConfigurationError("expected roots to be PEM certificates") from err
 
 
 def _profile(value: str) -> Profile:

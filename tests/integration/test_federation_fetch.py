@@ -98,6 +98,14 @@ class TestWeb:
         with pytest.raises(FetchError, match=r"(?i)certificate"):
             fetch_web(ca_file=None)
 
+    def test_roots_as_text(self, web, fetch_web, roots):
+        """Roots may be given as text, too, and are then the only ones."""
+        found = fetch_web(ca_file=None, roots=roots.read_text())
+        assert found.bundle.sequence == 7
+        others = trustme.CA().cert_pem.bytes().decode()
+        with pytest.raises(FetchError, match=r"(?i)certificate"):
+            fetch_web(ca_file=None, roots=others)
+
     def test_partner_is_not_a_web_root(self, partner, fetch_web, tmp_path):
         """The partner's own authorities vouch for no web server."""
         chain = partner.issue(SERVER_PATH, dns_names=["localhost"])

@@ -91,6 +91,13 @@ class TestReadBundle:
         assert isinstance(found, BundleError)
         assert "b.pem" in str(found)
 
+    @pytest.mark.parametrize("bundle", [CA.bundle, TrustBundle(CA.trust_domain, ())])
+    def test_no_file(self, bundle):
+        """A bundle that is given as such is in no file."""
+        partner = self.partner(bundle)
+        assert read_bundle(partner) is bundle
+        assert directories_of(None, [partner]) == []
+
     def test_unreadable(self, tmp_path):
         """What cannot be read is an error, and not gone."""
         assert isinstance(read_bundle(self.partner(tmp_path / "none" / "b.pem")), BundleError)

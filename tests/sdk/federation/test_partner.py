@@ -8,10 +8,12 @@ import pytest
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.federation import Endpoint, Partner, Profile
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
+from kubetls_sdk.testing import DevelopmentCA
 
 DOMAIN = TrustDomain("partner.example")
 SERVER = SpiffeId.parse("spiffe://partner.example/bundles")
 URL = "https://bundles.partner.example/"
+ROOTS = DevelopmentCA("web.example").bundle.to_pem().decode()
 WEB = Endpoint(url=URL, profile=Profile.WEB)
 
 
@@ -21,6 +23,7 @@ class TestEndpoint:
         [
             pytest.param({"profile": "https_web"}, id="web"),
             pytest.param({"profile": "https_web", "ca_file": "roots.pem"}, id="own roots"),
+            pytest.param({"profile": "https_web", "roots": ROOTS}, id="own roots as text"),
             pytest.param({"profile": "https_spiffe", "spiffe_id": SERVER}, id="spiffe"),
         ],
     )
@@ -40,6 +43,14 @@ class TestEndpoint:
                 {"profile": "https_spiffe", "spiffe_id": SERVER, "ca_file": "x"}, id="both"
             ),
             pytest.param({"profile": "https_web", "spiffe_id": SERVER}, id="web with an ID"),
+            pytest.param(
+                {"profile": "https_spiffe", "spiffe_id": SERVER, "roots": ROOTS}, id="spiffe, roots"
+            ),
+            pytest.param(
+                {"profile": "https_web", "ca_file": "x", "roots": ROOTS}, id="roots twice"
+            ),
+            pytest.param({"profile": "https_web", "roots": "x"}, id="roots that are none"),
+            pytest.param({"profile": "https_web", "roots": ""}, id="empty roots"),
         ],
     )
     def test_misfits(self, options):
@@ -92,6 +103,12 @@ class TestPartner:
         """Where a bundle would verify nothing it is refused: somebody meant something by it."""
         with pytest.raises(ConfigurationError, match="none beside any other"):
             Partner(trust_domain=DOMAIN, endpoint=endpoint, bundle="b.pem")
+
+    def test_bundle_of_another_domain(self):
+        """A bundle that is given as such is the partner's own."""
+        bundle = DevelopmentCA("else.example").bundle
+        with pytest.raises(ConfigurationError, match="got one of 'else"):
+            Partner(trust_domain=DOMAIN, bundle=bundle)
 
     @pytest.mark.parametrize(
         "options",
