@@ -38,6 +38,13 @@ _SPEC = frozenset({"selector", "action", "rules"})
 _ANNOTATION = "istio.io/dry-run"
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what two rules share twice: the result is for people to read and change."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def import_istio(
     text: str,
     *,
@@ -65,9 +72,8 @@ def import_istio(
         policies = list(_documents(reader, labels))
     except yaml.YAMLError as err:
         raise reader.broken(err) from None
-    result = yaml.safe_dump(
-        {"version": 1, "policies": policies}, sort_keys=False, allow_unicode=True, width=100
-    )
+    document = {"version": 1, "policies": policies}
+    result = yaml.dump(document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=100)
     PolicySet.parse({f"{file} (imported)": result}, trust_domain=trust_domain)
     return result
 

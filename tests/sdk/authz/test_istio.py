@@ -142,6 +142,11 @@ class TestPolicies:
         assert all(policies.decide(caller, "GET", "/").allowed for caller in EVERYBODY)
         assert policies.decide(SpiffeId.parse("spiffe://x.org/y"), WEBSOCKET, "/").allowed
 
+    def test_is_written_to_be_read(self):
+        """What two rules share stands in both: no YAML anchors."""
+        text = manifest(operation("{methods: [GET], paths: [/a]}"))
+        assert "&id" not in import_istio(text, file="istio.yaml", trust_domain=OWN)
+
     def test_dry_run_is_shadow(self):
         """The annotation becomes the mode."""
         policies = imported(manifest("rules: [{}]", annotations='{istio.io/dry-run: "true"}'))
