@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import timedelta
 
-    from webhook.config import KeyType, Mode, NamespaceRule, Partner, PlatformConfig, Zone
+    from webhook.config import (
+        KeyType,
+        Mode,
+        NamespaceRule,
+        Partner,
+        PlatformConfig,
+        TrustStore,
+        Zone,
+    )
 
 __all__ = (
     "INJECT",
@@ -37,6 +45,7 @@ __all__ = (
     "MOUNT_PATH",
     "PARTNERS",
     "SECRET",
+    "TRUST_STORE",
     "ZONE",
     "Choice",
     "choose",
@@ -51,7 +60,8 @@ KEY_TYPE: Final = annotation("key-type")
 LIFETIME: Final = annotation("lifetime")
 MOUNT_PATH: Final = annotation("mount-path")
 MODE: Final = annotation("mode")
-CHOSEN: Final = (ZONE, PARTNERS, KEY_TYPE, LIFETIME, MOUNT_PATH, MODE)
+TRUST_STORE: Final = annotation("trust-store")
+CHOSEN: Final = (ZONE, PARTNERS, KEY_TYPE, LIFETIME, MOUNT_PATH, MODE, TRUST_STORE)
 """Annotations that a pod's author may write."""
 
 SECRET: Final = annotation("secret")
@@ -80,6 +90,7 @@ class Choice:
         mount_path: Where its containers find the volume.
         mode: The delivery mode that it asks for; None: the platform decides.
         modes: What may be decided, most preferred first; the mode asked for alone.
+        trust_store: Whom its programs believe that do not choose themselves.
     """
 
     zone: Zone
@@ -89,6 +100,7 @@ class Choice:
     mount_path: str
     mode: Mode | None
     modes: tuple[Mode, ...]
+    trust_store: TrustStore
 
 
 def choose(config: PlatformConfig, namespace: str, annotations: Mapping[str, str]) -> Choice:
@@ -118,6 +130,7 @@ def choose(config: PlatformConfig, namespace: str, annotations: Mapping[str, str
         mount_path=_first(annotations, MOUNT_PATH, rule.mount_paths),
         mode=None if mode is None else modes[0],
         modes=modes,
+        trust_store=_first(annotations, TRUST_STORE, rule.trust_stores),
     )
 
 

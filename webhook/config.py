@@ -34,6 +34,7 @@ __all__ = (
     "NamespaceRule",
     "Partner",
     "PlatformConfig",
+    "TrustStore",
     "Zone",
 )
 
@@ -49,6 +50,13 @@ class Mode(StrEnum):
 
     POD_CERTIFICATE = "pod-certificate"
     SECRET = "secret"  # noqa: S105 - the name of a mode
+
+
+class TrustStore(StrEnum):
+    """Whom programs of a pod believe that do not choose themselves."""
+
+    IMAGE = "image"
+    INTERNAL = "internal"
 
 
 class KeyType(StrEnum):
@@ -170,6 +178,7 @@ class NamespaceRule:
         key_types: A pod may choose from.
         lifetime: Default and maximum.
         mount_paths: A pod may choose from.
+        trust_stores: A pod may choose from.
         short_names: Whether `<service>.<namespace>` is a DNS name of a certificate too.
         injects_all: Whether pods are injected unless they say `inject: "false"`; else only those
             that say `inject: "true"`.
@@ -181,6 +190,7 @@ class NamespaceRule:
     key_types: tuple[KeyType, ...]
     lifetime: Lifetime
     mount_paths: tuple[str, ...]
+    trust_stores: tuple[TrustStore, ...] = (TrustStore.IMAGE, TrustStore.INTERNAL)
     short_names: bool = False
     injects_all: bool = True
 

@@ -41,9 +41,10 @@ from webhook.config import (
     NamespaceRule,
     Partner,
     PlatformConfig,
+    TrustStore,
     Zone,
 )
-from webhook.names import DEFAULT_MOUNT_PATH, DEFAULT_SIGNER_NAME, PREFIX
+from webhook.names import DEFAULT_MOUNT_PATH, DEFAULT_SIGNER_NAME, PREFIX, TRUST_STORE_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,17 @@ _ZONE = frozenset(
 )
 _PARTNER = frozenset({"name", "trustDomain", "bundle", "namespaces"})
 _RULE = frozenset(
-    {"names", "zones", "modes", "keyTypes", "lifetime", "mountPaths", "shortNames", "inject"}
+    {
+        "names",
+        "zones",
+        "modes",
+        "keyTypes",
+        "lifetime",
+        "mountPaths",
+        "trustStores",
+        "shortNames",
+        "inject",
+    }
 )
 _LIFETIME = frozenset({"default", "maximum"})
 
@@ -157,6 +168,7 @@ def _rule(node: Node, file: str, zones: tuple[str, ...]) -> NamespaceRule:
         "key_types": _words(fields, "keyTypes", KeyType) or (KeyType.ECDSA_P256,),
         "lifetime": _lifetime(fields),
         "mount_paths": fields.values("mountPaths", _mount_path) or (DEFAULT_MOUNT_PATH,),
+        "trust_stores": _words(fields, "trustStores", TrustStore) or tuple(TrustStore),
         "short_names": fields.flag("shortNames"),
         "injects_all": inject == "all",
     }
@@ -196,6 +208,9 @@ def _patterns(fields: Fields, name: str) -> tuple[NamePattern, ...]:
 def _mount_path(text: str) -> str:
     if not _MOUNT_PATH.fullmatch(text) or "/.." in text:
         raise ConfigurationError(f"expected an absolute path, got {text!r}")
+    for place in TRUST_STORE_PLACES:
+        if f"{place}/".startswith(f"{text}/") or text.startswith(f"{place}/"):
+            raise ConfigurationError(f"expected a path apart from {place}, got {text!r}")
     return text
 
 

@@ -27,6 +27,8 @@ __all__ = (
     "SERVING_SECRET",
     "SYSTEM_NAMESPACE",
     "TRUST_DOMAIN_LABEL",
+    "TRUST_STORE_PLACES",
+    "TRUST_STORE_VOLUME",
     "VOLUME",
     "WORKLOAD_SECRET_TYPE",
     "annotation",
@@ -42,7 +44,9 @@ DEFAULT_SIGNER_NAME: Final = f"{PREFIX}/workload"
 PARTNER_SIGNER_NAME: Final = f"{PREFIX}/partner"
 
 VOLUME: Final = "kubetls"
+TRUST_STORE_VOLUME: Final = f"{VOLUME}-trust-store"
 DEFAULT_MOUNT_PATH: Final = "/run/secrets/workload-spiffe-credentials"
+TRUST_STORE_PLACES: Final = ("/etc/ssl/certs", "/etc/pki/ca-trust/extracted/pem")
 CREDENTIAL_BUNDLE: Final = "credential-bundle.pem"
 
 CONFIGURATION_MAP: Final = "kubetls-config"

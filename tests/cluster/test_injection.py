@@ -13,7 +13,16 @@ from cluster.exceptions import ApiStatusError
 from tests.cluster.another_webhook import adding_container
 from tests.integration.injecting import Folder, running
 from tests.waiting import until
-from tests.webhook.injection.world import ENVIRONMENT, MOUNT, PREFIX, annotated, volume
+from tests.webhook.injection.world import (
+    ENVIRONMENT,
+    MOUNT,
+    PREFIX,
+    STORE_ENVIRONMENT,
+    STORE_MOUNTS,
+    annotated,
+    store_volume,
+    volume,
+)
 from webhook.capabilities import Capabilities
 from webhook.config import PlatformConfig
 from webhook.injection.policy import build_policies
@@ -328,6 +337,7 @@ def with_init(**container):
     return {"initContainers": [made], "volumes": [{"name": "d", "emptyDir": {}}]}
 
 
+INTERNAL = {"annotations": annotated(trust_store="internal")}
 SHAPES = {
     "least": {},
     "annotations": {
@@ -347,10 +357,41 @@ SHAPES = {
         ],
         "volumes": [volume(), {"name": "run", "emptyDir": {}}],
     },
+    "trust store": {
+        "annotations": annotated(trust_store="internal", partners="acme"),
+        "initContainers": [
+            {
+                **MAIN,
+                "name": "init",
+                "env": [{"name": "NODE_OPTIONS", "value": "-r x --use-openssl-ca"}],
+            }
+        ],
+    },
+    "trust store by hand": {
+        "annotations": annotated(trust_store="internal"),
+        "initContainers": [
+            {**MAIN, "name": "init", "volumeMounts": STORE_MOUNTS, "env": STORE_ENVIRONMENT}
+        ],
+        "volumes": [store_volume()],
+    },
+    "image's trust store": {"annotations": annotated(trust_store="image")},
     "declined": {"labels": {f"{PREFIX}/inject": "false"}},
     "windows": {"os": {"name": "windows"}},
 }
 WRONG = {
+    "trust store": {"annotations": annotated(trust_store="web")},
+    "store volume": {**INTERNAL, "volumes": [{"name": "kubetls-trust-store", "emptyDir": {}}]},
+    "store of another zone": {**INTERNAL, "volumes": [store_volume(signerName=f"{PREFIX}/pci")]},
+    "store variable": {**INTERNAL, **with_init(env=[{"name": "SSL_CERT_FILE", "value": "/x"}])},
+    "store option": {**INTERNAL, **with_init(env=[{"name": "NODE_OPTIONS", "value": "-r x"}])},
+    "store mount": {
+        **INTERNAL,
+        **with_init(volumeMounts=[{"name": "d", "mountPath": "/etc/ssl/certs"}]),
+    },
+    "below the store": {
+        **INTERNAL,
+        **with_init(volumeMounts=[{"name": "d", "mountPath": "/etc/ssl/certs/own.pem"}]),
+    },
     "zone": {"annotations": annotated(zone="x")},
     "unknown": {"annotations": annotated(zones="x")},
     "key type": {"annotations": annotated(key_type="ED25519")},

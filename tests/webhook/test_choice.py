@@ -7,7 +7,7 @@ import pytest
 
 from kubetls_sdk.testing import DevelopmentCA
 from webhook.choice import Choice, choose, duration_text, is_selected, refuse_unknown
-from webhook.config import KeyType, Mode, PlatformConfig
+from webhook.config import KeyType, Mode, PlatformConfig, TrustStore
 from webhook.exceptions import AdmissionDenied
 
 PREFIX = "kubetls.gauntletwizard.net"
@@ -57,6 +57,7 @@ class TestChoose:
             mount_path="/run/secrets/workload-spiffe-credentials",
             mode=None,
             modes=(Mode.POD_CERTIFICATE, Mode.SECRET),
+            trust_store=TrustStore.IMAGE,
         )
 
     def test_with_all_annotations(self, config):
@@ -69,6 +70,7 @@ class TestChoose:
             lifetime="90m",
             mount_path="/etc/identity",
             mode="secret",
+            trust_store="internal",
         )
         assert choice == Choice(
             zone=config.zones["pci"],
@@ -78,6 +80,7 @@ class TestChoose:
             mount_path="/etc/identity",
             mode=Mode.SECRET,
             modes=(Mode.SECRET,),
+            trust_store=TrustStore.INTERNAL,
         )
 
     def test_other_peoples_annotations(self, config):
@@ -114,6 +117,11 @@ class TestChoose:
                 {"mode": "csi"},
                 f"annotation {PREFIX}/mode: expected one of 'pod-certificate', 'secret', got 'csi'",
                 id="mode",
+            ),
+            pytest.param(
+                {"trust_store": "web"},
+                f"annotation {PREFIX}/trust-store: expected one of 'image', 'internal', got 'web'",
+                id="trust store",
             ),
             pytest.param(
                 {"partners": "acme,evil"},
@@ -193,8 +201,8 @@ class TestIsSelected:
 class TestRefuseUnknown:
     def test_known_and_foreign(self):
         """Our own annotations and everybody else's pass."""
-        names = ("zone", "partners", "key-type", "lifetime", "mount-path", "mode", "secret")
-        ours = [f"{PREFIX}/{name}" for name in (*names, "injected")]
+        names = ("zone", "partners", "key-type", "lifetime", "mount-path", "mode", "trust-store")
+        ours = [f"{PREFIX}/{name}" for name in (*names, "injected", "secret")]
         refuse_unknown([*ours, "example.com/zones", f"x.{PREFIX}/zones"])
 
     def test_a_slip(self):

@@ -87,6 +87,24 @@ class TestNamespaces:
         config = PlatformConfig.parse(self.TEXT)
         assert config.rule_for(namespace) is config.rules[line]
 
+    @pytest.mark.parametrize(
+        ("field", "expected"),
+        [
+            ("", ("image", "internal")),
+            (", trustStores: [internal]", ("internal",)),
+            (", trustStores: [internal, image]", ("internal", "image")),
+        ],
+    )
+    def test_trust_stores(self, field, expected):
+        """A pod may ask for the zone's; the platform may make it the default, or the only one."""
+        config = PlatformConfig.parse(f"{ZONE}namespaces: [{{names: [a]{field}}}]")
+        assert config.rules[0].trust_stores == expected
+
+    def test_places_beside_the_trust_store(self):
+        """Only a place that would hide the trust store, or be hidden, is refused."""
+        config = PlatformConfig.parse(ZONE + "namespaces: [{names: [a], mountPaths: [/etc/ssl/c]}]")
+        assert config.rules[0].mount_paths == ("/etc/ssl/c",)
+
     def test_partners_are_seen_where_the_platform_says(self):
         """A partner's bundle is for the namespaces that it is declared for."""
         config = PlatformConfig.parse(ZONE + partner_text('[shop, "pay-*"]'))
@@ -128,6 +146,9 @@ class TestRefused:
             (ZONE + "namespaces: [{names: [a], keyTypes: [RSA1024]}]", "keyTypes: expected one"),
             (ZONE + "namespaces: [{names: [a], mountPaths: [x]}]", "expected an absolute path"),
             (ZONE + "namespaces: [{names: [a], mountPaths: [/a/../b]}]", "an absolute path"),
+            (ZONE + "namespaces: [{names: [a], trustStores: [web]}]", "expected one of image, int"),
+            (ZONE + "namespaces: [{names: [a], mountPaths: [/etc/ssl]}]", "apart from /etc/ssl/ce"),
+            (ZONE + "namespaces: [{names: [a], mountPaths: [/etc/ssl/certs/x]}]", "apart from"),
             (ZONE + "namespaces: [{names: [a], inject: some}]", "inject of all or labelled"),
             (ZONE + "namespaces: [{names: [a], lifetime: {default: 59m}}]", "from 1h to 91d"),
             (

@@ -21,11 +21,12 @@ from webhook.choice import (
     MODE,
     MOUNT_PATH,
     PARTNERS,
+    TRUST_STORE,
     WRITTEN,
     ZONE,
     duration_text,
 )
-from webhook.config import SHORTEST_LIFETIME, Mode
+from webhook.config import SHORTEST_LIFETIME, Mode, TrustStore
 from webhook.names import PREFIX
 
 if TYPE_CHECKING:
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
 
     from webhook.config import NamePattern, NamespaceRule, PlatformConfig
 
-__all__ = ("chosen_variables", "literal", "names_namespace", "native_zones", "selects")
+__all__ = (
+    "HAS_STORE",
+    "chosen_variables",
+    "literal",
+    "names_namespace",
+    "native_zones",
+    "selects",
+)
+
+HAS_STORE: Final = f'variables.trustStore == "{TrustStore.INTERNAL}"'
+"""Whether the pod's programs are to believe the zone alone."""
 
 _DURATION: Final = "^[1-9][0-9]{0,6}[smhd]$"
 
@@ -77,6 +88,7 @@ def chosen_variables(config: PlatformConfig, rule: NamespaceRule) -> dict[str, s
         ),
         "keyType": _annotation(KEY_TYPE, rule.key_types[0].value),
         "mountPath": _annotation(MOUNT_PATH, rule.mount_paths[0]),
+        "trustStore": _annotation(TRUST_STORE, rule.trust_stores[0]),
         "lifetimeText": _annotation(LIFETIME, duration_text(rule.lifetime.default)),
         "lifetime": _seconds("variables.lifetimeText"),
         "partnersText": f"{_annotation(PARTNERS, '')}.trim()",
@@ -136,6 +148,7 @@ def _refusal(rule: NamespaceRule, zones: tuple[str, ...]) -> str:
         _listed("zone", ZONE, zones),
         _listed("keyType", KEY_TYPE, rule.key_types),
         _listed("mountPath", MOUNT_PATH, rule.mount_paths),
+        _listed("trustStore", TRUST_STORE, rule.trust_stores),
         (
             f"{_annotation(MODE, Mode.POD_CERTIFICATE.value)} == {literal(Mode.POD_CERTIFICATE)}",
             _message(MODE, (Mode.POD_CERTIFICATE,)),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One container: its mount of the volume, and its environment.
+"""One container: its mounts of our volumes, and its environment.
 
 Rules:
     1. What the author wrote is never replaced: the same is fine, anything else is refused with the
        names of the container and the field.
-    2. Nothing may be mounted at the place of the volume or below it, where it would hide files;
+    2. Nothing may be mounted at the place of a volume or below it, where it would hide files;
        nor read only above it, where the place could not be made.
 
 Spec: RFC 6902 §4.1, RFC 6901 for the operations.
@@ -14,22 +14,43 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from webhook.exceptions import AdmissionDenied
 from webhook.injection.shape import flag_in, mappings_in, text_in
-from webhook.names import VOLUME
+from webhook.injection.trust_store import OPTION_LISTS
+from webhook.names import TRUST_STORE_PLACES, TRUST_STORE_VOLUME, VOLUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
 
-__all__ = ("CREDENTIAL_FOLDER", "TRUST_DOMAIN", "Equipment", "Operation", "appended")
+__all__ = (
+    "CREDENTIAL_FOLDER",
+    "OUR_VOLUMES",
+    "STORE_MOUNTS",
+    "TRUST_DOMAIN",
+    "Equipment",
+    "Mount",
+    "Operation",
+    "appended",
+)
 
 CREDENTIAL_FOLDER: Final = "SPIFFE_CREDENTIAL_FOLDER"
 TRUST_DOMAIN: Final = "KUBETLS_TRUST_DOMAIN"
+OUR_VOLUMES: Final = frozenset({VOLUME, TRUST_STORE_VOLUME})
 
 Operation = dict[str, Any]
 """One operation of a JSON Patch."""
+
+
+class Mount(NamedTuple):
+    """Where a volume is in a container."""
+
+    volume: str
+    path: str
+
+
+STORE_MOUNTS: Final = tuple(Mount(TRUST_STORE_VOLUME, path) for path in TRUST_STORE_PLACES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +58,14 @@ class Equipment:
     """What each container of a pod gets.
 
     Attributes:
-        mount_path: Where the volume is.
+        mounts: Where our volumes are; none of them below another.
         environment: Variables and their values.
-        read_only_volumes: Names of volumes in which nobody can make a folder; ours is one.
+        read_only_volumes: Names of volumes in which nobody can make a folder; ours are.
     """
 
-    mount_path: str
+    mounts: Sequence[Mount]
     environment: Mapping[str, str]
-    read_only_volumes: Set[str] = frozenset({VOLUME})
+    read_only_volumes: Set[str] = OUR_VOLUMES
 
     def operations(self, container: Mapping[str, Any], pointer: str) -> list[Operation]:
         """Equip a container.
@@ -57,33 +78,36 @@ class Equipment:
             AdmissionDenied: The author wrote something that contradicts it.
         """
         name = text_in(container, "name")
-        mount = self._mount(container, f"{pointer}/volumeMounts", name)
-        return mount + self._environment(container, f"{pointer}/env", name)
+        mounts = self._mounts(container, f"{pointer}/volumeMounts", name)
+        return mounts + self._environment(container, f"{pointer}/env", name)
 
-    def _mount(self, container: Mapping[str, Any], pointer: str, name: str) -> list[Operation]:
-        mounts = mappings_in(container, "volumeMounts")
-        place = _place(self.mount_path)
-        found: list[Operation] | None = None
-        for index, mount in enumerate(mounts):
-            if _is_whole(mount) and _place(text_in(mount, "mountPath")) == place:
-                found = _protected(mount, f"{pointer}/{index}")
-            else:
-                self._check_mount(mount, place, name)
-        if found is not None:
-            return found
-        added = {"name": VOLUME, "mountPath": self.mount_path, "readOnly": True}
-        return appended(container.get("volumeMounts"), pointer, [added])
+    def _mounts(self, container: Mapping[str, Any], pointer: str, name: str) -> list[Operation]:
+        operations: list[Operation] = []
+        missing = []
+        existing = mappings_in(container, "volumeMounts")
+        for wanted in self.mounts:
+            found = False
+            for index, mount in enumerate(existing):
+                if _is_that(mount, wanted):
+                    operations += _protected(mount, f"{pointer}/{index}")
+                    found = True
+                else:
+                    self._check_mount(mount, wanted.path, name)
+            if not found:
+                added = {"name": wanted.volume, "mountPath": wanted.path, "readOnly": True}
+                missing.append(added)
+        return operations + appended(container.get("volumeMounts"), pointer, missing)
 
-    def _check_mount(self, mount: Mapping[str, Any], place: Sequence[str], name: str) -> None:
+    def _check_mount(self, mount: Mapping[str, Any], wanted: str, name: str) -> None:
         path, volume = text_in(mount, "mountPath"), text_in(mount, "name")
-        other = _place(path)
+        other, place = _place(path), _place(wanted)
         is_below = other[: len(place)] == place
         is_above = place[: len(other)] == other and (
             flag_in(mount, "readOnly") or volume in self.read_only_volumes
         )
         if is_below or is_above:
             raise AdmissionDenied(
-                f"container {name!r}: expected nothing else mounted at {self.mount_path},"
+                f"container {name!r}: expected nothing else mounted at {wanted},"
                 f" below it or read only above it, got volume {volume!r} at {path!r}"
             )
 
@@ -113,10 +137,11 @@ def appended(existing: Any, pointer: str, values: list[dict[str, Any]]) -> list[
     return [{"op": "add", "path": f"{pointer}/-", "value": value} for value in values]
 
 
-def _is_whole(mount: Mapping[str, Any]) -> bool:
-    """Whether our volume is mounted, all of it: a sub path is never refreshed."""
+def _is_that(mount: Mapping[str, Any], wanted: Mount) -> bool:
+    """Whether our volume is mounted there, all of it: a sub path is never refreshed."""
     part = mount.get("subPath") or mount.get("subPathExpr")
-    return text_in(mount, "name") == VOLUME and not part
+    is_ours = text_in(mount, "name") == wanted.volume and not part
+    return is_ours and _place(text_in(mount, "mountPath")) == _place(wanted.path)
 
 
 def _protected(mount: Mapping[str, Any], pointer: str) -> list[Operation]:
@@ -126,10 +151,12 @@ def _protected(mount: Mapping[str, Any], pointer: str) -> list[Operation]:
 
 
 def _check_variable(variable: Mapping[str, Any], wanted: str, name: str) -> None:
-    if text_in(variable, "value") != wanted:  # it is absent beside `valueFrom`
+    value = text_in(variable, "value")  # it is absent beside `valueFrom`
+    is_list = variable["name"] in OPTION_LISTS
+    if value != wanted and not (is_list and wanted in value.split(" ")):
         raise AdmissionDenied(
-            f"container {name!r}: expected variable {variable['name']} to be {wanted!r}"
-            " or absent, got another value"
+            f"container {name!r}: expected variable {variable['name']}"
+            f" to {'have' if is_list else 'be'} {wanted!r} or absent, got another value"
         )
 
 

@@ -14,9 +14,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from webhook.exceptions import AdmissionDenied
-from webhook.injection.container import CREDENTIAL_FOLDER, TRUST_DOMAIN, Equipment
+from webhook.injection.container import (
+    CREDENTIAL_FOLDER,
+    STORE_MOUNTS,
+    TRUST_DOMAIN,
+    Equipment,
+    Mount,
+)
 from webhook.injection.shape import mapping_in, mappings_in, text_in
-from webhook.names import VOLUME
+from webhook.injection.trust_store import VARIABLES
+from webhook.names import TRUST_STORE_VOLUME, VOLUME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,17 +63,20 @@ def equip_ephemeral(
 def _equipment_of(containers: Iterable[Mapping[str, Any]]) -> Equipment | None:
     """What the first container with the volume has; None: none has it."""
     for container in containers:
-        paths = (
-            text_in(mount, "mountPath")
-            for mount in mappings_in(container, "volumeMounts")
-            if text_in(mount, "name") == VOLUME
-        )
-        path = next(paths, None)
-        if path is not None:
+        mounts = {
+            text_in(mount, "name"): text_in(mount, "mountPath")
+            for mount in reversed(mappings_in(container, "volumeMounts"))
+        }
+        if VOLUME in mounts:
             environment = {
                 text_in(each, "name"): text_in(each, "value")
                 for each in mappings_in(container, "env")
                 if text_in(each, "name") in _VARIABLES
             }
-            return Equipment(mount_path=path, environment=environment)
+            has_store = mounts.get(TRUST_STORE_VOLUME) == STORE_MOUNTS[0].path
+            store = STORE_MOUNTS if has_store else ()
+            return Equipment(
+                mounts=(Mount(VOLUME, mounts[VOLUME]), *store),
+                environment={**environment, **(VARIABLES if store else {})},
+            )
     return None

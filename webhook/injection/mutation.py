@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is added to a pod: one volume, its mount and environment in every container, annotations.
+"""What is added to a pod: volumes, their mounts and environment in every container, annotations.
 
 A pure function of the pod as it came. On a pod that has everything it returns nothing; where
 another webhook added a container meanwhile, it returns what that one lacks.
@@ -14,11 +14,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from webhook.choice import INJECTED, SECRET
-from webhook.config import Mode
+from webhook.config import Mode, TrustStore
 from webhook.exceptions import AdmissionDenied
-from webhook.injection.container import CREDENTIAL_FOLDER, TRUST_DOMAIN, Equipment, appended
+from webhook.injection.container import (
+    CREDENTIAL_FOLDER,
+    OUR_VOLUMES,
+    STORE_MOUNTS,
+    TRUST_DOMAIN,
+    Equipment,
+    Mount,
+    appended,
+)
 from webhook.injection.shape import mapping_in, mappings_in, text_in, texts_in
-from webhook.injection.volume import build_volume, existing_secret
+from webhook.injection.trust_store import VARIABLES
+from webhook.injection.volume import build_volumes, existing_secret
 from webhook.names import VOLUME
 
 if TYPE_CHECKING:
@@ -51,13 +60,9 @@ def mutate(pod: Mapping[str, Any], *, choice: Choice, mode: Mode, secret: str) -
     existing = existing_volume(spec)
     if existing is not None:
         secret = existing_secret(existing, annotations) or secret
-    volume = build_volume(choice, mode, secret=secret)
-    if existing is not None and existing != volume:
-        raise AdmissionDenied(
-            f"volume {VOLUME!r}: expected no volume of this name, as it is the one that is added;"
-            " got another one"
-        )
-    operations = [] if existing else appended(spec.get("volumes"), "/spec/volumes", [volume])
+    volumes = build_volumes(choice, mode, secret=secret)
+    missing = [volume for volume in volumes if not _has(spec, volume)]
+    operations = appended(spec.get("volumes"), "/spec/volumes", missing)
     equipment = _equipment(choice, spec)
     for kind in _CONTAINERS:
         for index, container in enumerate(mappings_in(spec, kind)):
@@ -68,18 +73,34 @@ def mutate(pod: Mapping[str, Any], *, choice: Choice, mode: Mode, secret: str) -
 
 def existing_volume(spec: Mapping[str, Any]) -> dict[str, Any] | None:
     """The volume of our name."""
+    return _named(spec, VOLUME)
+
+
+def _named(spec: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     volumes = mappings_in(spec, "volumes")
-    return next((each for each in volumes if text_in(each, "name") == VOLUME), None)
+    return next((each for each in volumes if text_in(each, "name") == name), None)
+
+
+def _has(spec: Mapping[str, Any], volume: Mapping[str, Any]) -> bool:
+    existing = _named(spec, volume["name"])
+    if existing is not None and existing != volume:
+        raise AdmissionDenied(
+            f"volume {volume['name']!r}: expected no volume of this name, as it is the one that is"
+            " added; got another one"
+        )
+    return existing is not None
 
 
 def _equipment(choice: Choice, spec: Mapping[str, Any]) -> Equipment:
+    has_store = choice.trust_store is TrustStore.INTERNAL
     return Equipment(
-        mount_path=choice.mount_path,
+        mounts=(Mount(VOLUME, choice.mount_path), *(STORE_MOUNTS if has_store else ())),
         environment={
             CREDENTIAL_FOLDER: choice.mount_path,
             TRUST_DOMAIN: str(choice.zone.trust_domain),
+            **(VARIABLES if has_store else {}),
         },
-        read_only_volumes={VOLUME}
+        read_only_volumes=OUR_VOLUMES
         | {
             text_in(volume, "name")
             for volume in mappings_in(spec, "volumes")

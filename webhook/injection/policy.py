@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from webhook.config import Mode
 from webhook.injection.cel import chosen_variables, names_namespace, native_zones, selects
-from webhook.injection.policy_mutation import added_volume, equipped_containers
+from webhook.injection.policy_mutation import added_volumes, equipped_containers
 from webhook.injection.policy_validation import validations
 from webhook.names import SYSTEM_NAMESPACE
 
@@ -65,7 +65,7 @@ def _mutating(
             "patchType": "ApplyConfiguration",
             "applyConfiguration": {"expression": equipped_containers()},
         },
-        {"patchType": "JSONPatch", "jsonPatch": {"expression": added_volume()}},
+        {"patchType": "JSONPatch", "jsonPatch": {"expression": added_volumes()}},
     ]
     spec = {
         "failurePolicy": "Fail",

@@ -8,14 +8,17 @@ Rules:
 
 from __future__ import annotations
 
-from webhook.injection.cel import literal
-from webhook.injection.container import CREDENTIAL_FOLDER, TRUST_DOMAIN
-from webhook.injection.policy_mutation import ENVIRONMENT, IS_OURS
+from webhook.choice import TRUST_STORE
+from webhook.injection.cel import HAS_STORE, literal
+from webhook.injection.container import CREDENTIAL_FOLDER, STORE_MOUNTS, TRUST_DOMAIN
+from webhook.injection.policy_mutation import ENVIRONMENT, IS_OURS, IS_STORE
+from webhook.injection.trust_store import FILES, OPTION_LISTS, VARIABLES
 from webhook.names import (
     CREDENTIAL_BUNDLE,
     PARTNER_LABEL,
     PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
+    TRUST_STORE_VOLUME,
     VOLUME,
 )
 
@@ -48,7 +51,32 @@ def validations() -> list[dict[str, str]]:
             ' + ", or none, in each container"',
             "reason": "Forbidden",
         },
+        *_store_validations(),
     ]
+
+
+def _store_validations() -> list[dict[str, str]]:
+    """What holds of the trust store of a pod that has one."""
+    places = " and ".join(path for _, path in STORE_MOUNTS)
+    expected = {
+        _has_store(): f"volume {TRUST_STORE_VOLUME} to be the one that is added",
+        _all_containers(_has_store_mounts()): f"volume {TRUST_STORE_VOLUME}, read only, in each"
+        f" container at {places}, and nothing else there or below",
+        _all_containers(_has_store_variables()): "in each container the variables of the trust"
+        f" store, or none: {_variables_text()}",
+    }
+    return [
+        {
+            "expression": f'variables.refusal != "" || !({HAS_STORE}) || ({condition})',
+            "message": f"annotation {TRUST_STORE}: expected {what}",
+            "reason": "Forbidden",
+        }
+        for condition, what in expected.items()
+    ]
+
+
+def _variables_text() -> str:
+    return ", ".join(f"{name} of {value}" for name, value in VARIABLES.items())
 
 
 def _all_containers(condition: str) -> str:
@@ -60,13 +88,32 @@ def _all_containers(condition: str) -> str:
 
 
 def _is_mounted() -> str:
+    return _is_mounted_at(VOLUME, "variables.mountPath")
+
+
+def _is_mounted_at(volume: str, place: str) -> str:
     whole = (
-        f"m.name == {literal(VOLUME)} && m.mountPath == variables.mountPath"
+        f"m.name == {literal(volume)} && m.mountPath == {place}"
         " && m.?readOnly.orValue(false)"
         ' && m.?subPath.orValue("") == "" && m.?subPathExpr.orValue("") == ""'
     )
-    below = 'm.mountPath.startsWith(variables.mountPath + "/")'
+    below = f'm.mountPath.startsWith({place} + "/")'
     return f"c.?volumeMounts.orValue([]).exists(m, {whole}) && c.volumeMounts.all(m, !{below})"
+
+
+def _has_store_mounts() -> str:
+    return " && ".join(_is_mounted_at(volume, literal(path)) for volume, path in STORE_MOUNTS)
+
+
+def _has_store_variables() -> str:
+    lists = {name: VARIABLES[name] for name in OPTION_LISTS}
+    plain = {name: value for name, value in VARIABLES.items() if name not in lists}
+    return (
+        f"{literal(plain)}.all(n, c.?env.orValue([]).exists(e, e.name == n)"
+        f' && c.env.all(e, e.name != n || e.?value.orValue("") == {literal(plain)}[n]))'
+        f" && {literal(lists)}.all(n, c.?env.orValue([]).exists(e, e.name == n) && c.env.all(e,"
+        f' e.name != n || {literal(lists)}[n] in e.?value.orValue("").split(" ")))'
+    )
 
 
 def _has_environment() -> str:
@@ -82,7 +129,16 @@ def _has_volume() -> str:
     return (
         f"object.spec.?volumes.orValue([]).exists(v, {IS_OURS} && has(v.projected)"
         " && size(v.projected.sources) == 2 + size(variables.partners)"
-        f" && {_has_certificate()} && {_has_own_bundle()} && {_has_partner_bundles()})"
+        f" && {_has_certificate()} && {_has_partner_bundles()}"
+        f""" && {_has_own_bundle("1", 'variables.trustDomain + ".trust-bundle.pem"')})"""
+    )
+
+
+def _has_store() -> str:
+    bundles = (_has_own_bundle(str(at), literal(file)) for at, file in enumerate(FILES))
+    return (
+        f"object.spec.?volumes.orValue([]).exists(v, {IS_STORE} && has(v.projected)"
+        f" && size(v.projected.sources) == {len(FILES)} && {' && '.join(bundles)})"
     )
 
 
@@ -97,15 +153,15 @@ def _has_certificate() -> str:
     )
 
 
-def _has_own_bundle() -> str:
+def _has_own_bundle(index: str, file: str) -> str:
     return (
-        "v.projected.sources[1].?clusterTrustBundle.optMap(s,"
+        f"v.projected.sources[{index}].?clusterTrustBundle.optMap(s,"
         ' s.?signerName.orValue("") == variables.signer && !has(s.name)'
         " && !s.?optional.orValue(false)"
         f" && s.?labelSelector.?matchLabels.orValue({{}}) == {{{literal(TRUST_DOMAIN_LABEL)}:"
         " variables.trustDomain}"
         " && !has(s.labelSelector.matchExpressions)"
-        ' && s.path == variables.trustDomain + ".trust-bundle.pem").orValue(false)'
+        f" && s.path == {file}).orValue(false)"
     )
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The volume of a pod, for each delivery mode.
+"""The volumes of a pod, for each delivery mode.
 
 Rules:
     1. Every field that the API server would fill in is written, so that the volume in a stored pod
        is the one that was made.
-    2. A volume of our name is ours only when it is exactly what would be added.
+    2. A volume of one of our names is ours only when it is exactly what would be added.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from webhook.choice import SECRET
-from webhook.config import Mode
+from webhook.config import Mode, TrustStore
+from webhook.injection.trust_store import FILES
 from webhook.names import (
     CREDENTIAL_BUNDLE,
     PARTNER_LABEL,
     PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
+    TRUST_STORE_VOLUME,
     VOLUME,
     bundle_file,
 )
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
 
     from webhook.choice import Choice
 
-__all__ = ("DEFAULT_MODE", "build_volume", "existing_secret", "secret_name")
+__all__ = ("DEFAULT_MODE", "SECRET_BUNDLE", "build_volumes", "existing_secret", "secret_name")
 
 DEFAULT_MODE: Final = 0o644
+SECRET_BUNDLE: Final = "ca.crt"  # noqa: S105 - a name, not a secret
+"""The key of the zone's bundle in a pod's Secret."""
+
 _SECRET = re.compile(r"kubetls-[0-9a-f]{20}", re.ASCII)
 
 
@@ -40,8 +45,8 @@ def secret_name(review_uid: str) -> str:
     return f"kubetls-{hashlib.sha256(review_uid.encode('ascii')).hexdigest()[:20]}"
 
 
-def build_volume(choice: Choice, mode: Mode, *, secret: str) -> dict[str, Any]:
-    """Make the volume.
+def build_volumes(choice: Choice, mode: Mode, *, secret: str) -> list[dict[str, Any]]:
+    """Make the volumes: the one with the identity, and the trust store if the pod has one.
 
     Args:
         choice: What the pod gets.
@@ -49,10 +54,14 @@ def build_volume(choice: Choice, mode: Mode, *, secret: str) -> dict[str, Any]:
         secret: Name of the Secret; only for that mode.
     """
     if mode is Mode.SECRET:
-        source = {"secretName": secret, "defaultMode": DEFAULT_MODE}
-        return {"name": VOLUME, "secret": source}
-    sources = [_certificate(choice), _own_bundle(choice), *_partner_bundles(choice)]
-    return {"name": VOLUME, "projected": {"sources": sources, "defaultMode": DEFAULT_MODE}}
+        items = [{"key": SECRET_BUNDLE, "path": file} for file in FILES]
+        identity = _of_secret(VOLUME, secret)
+        store = _of_secret(TRUST_STORE_VOLUME, secret, items=items)
+    else:
+        own = _own_bundle(choice, bundle_file(choice.zone.trust_domain))
+        identity = _projected(VOLUME, [_certificate(choice), own, *_partner_bundles(choice)])
+        store = _projected(TRUST_STORE_VOLUME, [_own_bundle(choice, file) for file in FILES])
+    return [identity, store] if choice.trust_store is TrustStore.INTERNAL else [identity]
 
 
 def existing_secret(volume: Mapping[str, Any], annotations: Mapping[str, str]) -> str | None:
@@ -62,6 +71,15 @@ def existing_secret(volume: Mapping[str, Any], annotations: Mapping[str, str]) -
     if not isinstance(name, str) or not _SECRET.fullmatch(name):
         return None
     return name if annotations.get(SECRET) == name else None
+
+
+def _of_secret(name: str, secret: str, **more: Any) -> dict[str, Any]:
+    source = {"secretName": secret, "defaultMode": DEFAULT_MODE, **more}
+    return {"name": name, "secret": source}
+
+
+def _projected(name: str, sources: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": name, "projected": {"sources": sources, "defaultMode": DEFAULT_MODE}}
 
 
 def _certificate(choice: Choice) -> dict[str, Any]:
@@ -75,13 +93,13 @@ def _certificate(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _own_bundle(choice: Choice) -> dict[str, Any]:
-    trust_domain = choice.zone.trust_domain
+def _own_bundle(choice: Choice, file: str) -> dict[str, Any]:
+    label = str(choice.zone.trust_domain)
     return {
         "clusterTrustBundle": {
             "signerName": choice.zone.signer_name,
-            "labelSelector": {"matchLabels": {TRUST_DOMAIN_LABEL: str(trust_domain)}},
-            "path": bundle_file(trust_domain),
+            "labelSelector": {"matchLabels": {TRUST_DOMAIN_LABEL: label}},
+            "path": file,
         }
     }
 

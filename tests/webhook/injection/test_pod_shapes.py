@@ -8,24 +8,51 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.webhook.injection import json_patch
-from tests.webhook.injection.world import MOUNT, PREFIX, outcome, platform, review_body
+from tests.webhook.injection.world import (
+    ENVIRONMENT,
+    MOUNT,
+    PREFIX,
+    STORE_ENVIRONMENT,
+    STORE_MOUNTS,
+    outcome,
+    platform,
+    review_body,
+)
 from webhook.capabilities import Capabilities
 from webhook.exceptions import ReviewError
 from webhook.injection.admission import Outcome, decide
 from webhook.injection.review import parse_review
 
-names = st.sampled_from(["a", "b", "kubetls", "data", "ünï"])
+names = st.sampled_from(["a", "b", "kubetls", "kubetls-trust-store", "data", "ünï"])
 paths = st.sampled_from(
-    ["/", "/run", "/run/secrets", MOUNT["mountPath"], f"{MOUNT['mountPath']}/x", "/data", "", "/.."]
+    [
+        "/",
+        "/run",
+        "/run/secrets",
+        MOUNT["mountPath"],
+        f"{MOUNT['mountPath']}/x",
+        "/data",
+        "",
+        "/..",
+        "/etc/ssl/certs",
+        "/etc/ssl",
+        "/etc/pki/ca-trust/extracted/pem/x",
+    ]
 )
 mounts = st.fixed_dictionaries(
     {"name": names, "mountPath": paths},
     optional={"readOnly": st.booleans(), "subPath": st.sampled_from(["", "x"])},
 )
 variables = st.fixed_dictionaries(
-    {"name": st.sampled_from(["HOME", "SPIFFE_CREDENTIAL_FOLDER", "KUBETLS_TRUST_DOMAIN"])},
+    {
+        "name": st.sampled_from(
+            ["HOME", "SPIFFE_CREDENTIAL_FOLDER", "KUBETLS_TRUST_DOMAIN", "NODE_OPTIONS"]
+        )
+    },
     optional={
-        "value": st.sampled_from(["", "example.org", MOUNT["mountPath"], "x"]),
+        "value": st.sampled_from(
+            ["", "example.org", MOUNT["mountPath"], "x", "-r x --use-openssl-ca"]
+        ),
         "valueFrom": st.just({"fieldRef": {}}),
     },
 )
@@ -38,7 +65,7 @@ containers = st.fixed_dictionaries(
     },
 )
 volumes = st.fixed_dictionaries(
-    {"name": st.sampled_from(["a", "data", "kubetls"])},
+    {"name": st.sampled_from(["a", "data", "kubetls", "kubetls-trust-store"])},
     optional={"emptyDir": st.just({}), "configMap": st.just({}), "secret": st.just({})},
 )
 annotations = st.dictionaries(
@@ -46,9 +73,12 @@ annotations = st.dictionaries(
         [
             "example.com/a~/b",
             *(f"{PREFIX}/{n}" for n in ("mode", "zone", "partners", "injected", "secret", "zones")),
+            *[f"{PREFIX}/trust-store"] * 3,
         ]
     ),
-    st.sampled_from(["", "secret", "pci", "acme", "pod-certificate", f"kubetls-{'0' * 20}"]),
+    st.sampled_from(
+        ["", "secret", "pci", "acme", "pod-certificate", "internal", f"kubetls-{'0' * 20}"]
+    ),
     max_size=3,
 )
 pods = st.builds(
@@ -84,19 +114,23 @@ def without_ours(pod):
         for name, value in (metadata.get("annotations") or {}).items()
         if name not in (f"{PREFIX}/injected", f"{PREFIX}/secret")
     }
-    spec["volumes"] = [each for each in spec.get("volumes") or [] if each["name"] != "kubetls"]
+    ours = ("kubetls", "kubetls-trust-store") if has_store(pod) else ("kubetls",)
+    spec["volumes"] = [each for each in spec.get("volumes") or [] if each["name"] not in ours]
     for each in all_containers(pod):
-        each["volumeMounts"] = [m for m in each.get("volumeMounts") or [] if not is_ours(m)]
-        each["env"] = [v for v in each.get("env") or [] if not is_our_variable(v)]
+        ours = [MOUNT, *(STORE_MOUNTS if has_store(pod) else [])]
+        places = {(mount["name"], mount["mountPath"]) for mount in ours}
+        names = {each["name"] for each in ENVIRONMENT}
+        names |= {each["name"] for each in STORE_ENVIRONMENT} if has_store(pod) else set()
+        each["volumeMounts"] = [
+            m for m in each.get("volumeMounts") or [] if (m["name"], m["mountPath"]) not in places
+        ]
+        each["env"] = [v for v in each.get("env") or [] if v["name"] not in names]
     return pod
 
 
-def is_ours(mount):
-    return mount["name"] == "kubetls" and mount["mountPath"] == MOUNT["mountPath"]
-
-
-def is_our_variable(variable):
-    return variable["name"] in ("SPIFFE_CREDENTIAL_FOLDER", "KUBETLS_TRUST_DOMAIN")
+def has_store(pod):
+    annotations = (pod["metadata"] or {}).get("annotations") or {}
+    return annotations.get(f"{PREFIX}/trust-store") == "internal"
 
 
 @given(pods, capabilities)
@@ -113,6 +147,12 @@ def test_every_pod(pod, capabilities):
         values = {each["name"]: each.get("value") for each in container["env"]}
         assert values["SPIFFE_CREDENTIAL_FOLDER"] == MOUNT["mountPath"]
         assert values["KUBETLS_TRUST_DOMAIN"] in ("example.org", "pci.example")
+        if has_store(pod):
+            assert all(mount in container["volumeMounts"] for mount in STORE_MOUNTS)
+            wanted = {each["name"]: each["value"] for each in STORE_ENVIRONMENT}
+            options = values["NODE_OPTIONS"].split(" ")
+            assert wanted.pop("NODE_OPTIONS") in options
+            assert wanted.items() <= values.items()
     assert [each["name"] for each in changed["spec"]["volumes"]].count("kubetls") == 1
     assert without_ours(pod) == without_ours(changed)
     again, nothing = outcome(changed, capabilities=capabilities, uid="another")

@@ -31,7 +31,7 @@ class TestBuildPolicies:
             "MutatingAdmissionPolicy",
             "MutatingAdmissionPolicyBinding",
         ]
-        names = ["kubetls-inject-1", "kubetls-inject-2"]
+        names = [f"kubetls-inject-{number}" for number in range(1, 5)]
         assert found == [(kind, name) for name in names for kind in kinds]
 
     def test_bindings(self):

@@ -22,6 +22,37 @@ ENVIRONMENT = [
     {"name": "SPIFFE_CREDENTIAL_FOLDER", "value": MOUNT_PATH},
     {"name": "KUBETLS_TRUST_DOMAIN", "value": "example.org"},
 ]
+STORE_MOUNTS = [
+    {"name": "kubetls-trust-store", "mountPath": "/etc/ssl/certs", "readOnly": True},
+    {
+        "name": "kubetls-trust-store",
+        "mountPath": "/etc/pki/ca-trust/extracted/pem",
+        "readOnly": True,
+    },
+]
+STORE = "/etc/ssl/certs/ca-certificates.crt"
+STORE_ENVIRONMENT = [
+    {"name": "KUBETLS_TRUST_STORE", "value": STORE},
+    {"name": "SSL_CERT_FILE", "value": STORE},
+    {"name": "SSL_CERT_DIR", "value": "/etc/ssl/certs"},
+    {"name": "REQUESTS_CA_BUNDLE", "value": STORE},
+    {"name": "CURL_CA_BUNDLE", "value": STORE},
+    {"name": "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "value": STORE},
+    {"name": "AWS_CA_BUNDLE", "value": STORE},
+    {"name": "HTTPLIB2_CA_CERTS", "value": STORE},
+    {"name": "PIP_CERT", "value": STORE},
+    {"name": "GIT_SSL_CAINFO", "value": STORE},
+    {"name": "NODE_EXTRA_CA_CERTS", "value": STORE},
+    {"name": "NODE_OPTIONS", "value": "--use-openssl-ca"},
+    {"name": "DENO_TLS_CA_STORE", "value": "system"},
+]
+STORE_FILES = (
+    "ca-certificates.crt",
+    "ca-bundle.crt",
+    "tls-ca-bundle.pem",
+    "directory-hash/ca-certificates.crt",
+    "directory-hash/ca-bundle.crt",
+)
 CONFIG = """\
 version: 1
 zones:
@@ -37,6 +68,8 @@ namespaces:
     lifetime: {default: 24h, maximum: 7d}
     mountPaths: [/run/secrets/workload-spiffe-credentials, /etc/identity]
   - {names: [lab], inject: labelled}
+  - {names: [open], trustStores: [image]}
+  - {names: [closed], trustStores: [internal]}
   - {names: [kubetls-system, vault], modes: [secret]}
 """
 UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
@@ -73,6 +106,17 @@ def volume(*partners, **podcertificate):
         *({"clusterTrustBundle": each} for each in partners),
     ]
     return {"name": "kubetls", "projected": {"sources": sources, "defaultMode": 0o644}}
+
+
+def store_volume(**bundle):
+    """The trust store's volume of a pod with a pod certificate."""
+    label = {"matchLabels": {f"{PREFIX}/trust-domain": "example.org"}}
+    bundle = {"signerName": f"{PREFIX}/workload", "labelSelector": label, **bundle}
+    sources = [{"clusterTrustBundle": {**bundle, "path": file}} for file in STORE_FILES]
+    return {
+        "name": "kubetls-trust-store",
+        "projected": {"sources": sources, "defaultMode": 0o644},
+    }
 
 
 def secret_volume(name):
