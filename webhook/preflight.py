@@ -8,8 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from webhook.api.client import ForbiddenError, NotFoundError
@@ -24,8 +23,13 @@ from webhook.api.resources import (
     SELF_SUBJECT_ACCESS_REVIEWS,
 )
 from webhook.config import Mode
-from webhook.names import INJECTOR, PARTNER_SIGNER_NAME, bundle_name
+from webhook.finding import Finding, Verdict
+from webhook.names import INJECTOR, PARTNER_SIGNER_NAME
 from webhook.node_version import OLDEST_KUBELET, old_nodes
+from webhook.zones.cluster_state import read_bundles
+from webhook.zones.design import design_warnings, reach_findings
+from webhook.zones.drift import bundle_findings
+from webhook.zones.graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,23 +41,6 @@ __all__ = ("Finding", "Verdict", "preflight")
 
 OLDEST_SERVER: Final = (1, 30)
 _CERTIFICATES = "certificates.k8s.io"
-
-
-class Verdict(StrEnum):
-    """What a finding means."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    verdict: Verdict
-    subject: str
-    message: str
 
 
 class _Right(NamedTuple):
@@ -75,7 +62,7 @@ async def preflight(api: Api, config: PlatformConfig) -> list[Finding]:
     Raises:
         ApiError: The API server did not answer.
     """
-    checks = (_server, _pod_certificates, _nodes, _rights, _injector, _bundles)
+    checks = (_server, _pod_certificates, _nodes, _rights, _injector, _bundles, _zones)
     return [finding for check in checks async for finding in check(api, config)]
 
 
@@ -180,12 +167,20 @@ async def _injector(api: Api, _config: PlatformConfig) -> AsyncIterator[Finding]
 
 
 async def _bundles(api: Api, config: PlatformConfig) -> AsyncIterator[Finding]:
-    resource = await first_served(api, CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
-    for zone in config.zones.values() if resource else ():
-        name = bundle_name(zone.signer_name, zone.trust_domain)
-        subject = f"trust bundle of {zone.trust_domain}"
-        found = await _read(subject, lambda n=name, r=resource: api.get(r, n))  # type: ignore[misc]
-        yield found if isinstance(found, Finding) else _ok(subject, f"published as {name}")
+    try:
+        bundles = await read_bundles(api)
+    except ForbiddenError as err:
+        yield _warning("trust bundles", f"not looked at: {err}")
+        return
+    for finding in bundle_findings(config, bundles or (), now=datetime.now(UTC)):
+        if bundles is not None:
+            yield finding
+
+
+async def _zones(_api: Api, config: PlatformConfig) -> AsyncIterator[Finding]:
+    graph = Graph.of(config)
+    for finding in (*reach_findings(graph), *design_warnings(graph)):
+        yield finding
 
 
 async def _read(

@@ -24,6 +24,7 @@ from webhook.preflight import Verdict, preflight
 CONFIG = "version: 1\nzones: [{name: default, trustDomain: example.org}]\nnamespaces:\n"
 NATIVE = CONFIG + "  - names: ['*']"
 EITHER = CONFIG + "  - {names: ['*'], modes: [pod-certificate, secret]}"
+ROOT = DevelopmentCA("example.org").bundle.to_pem().decode()
 V1 = (POD_CERTIFICATE_REQUESTS, CLUSTER_TRUST_BUNDLES)
 BETA = (POD_CERTIFICATE_REQUESTS_V1BETA1, CLUSTER_TRUST_BUNDLES_V1BETA1)
 
@@ -38,7 +39,8 @@ class Cluster(ApiDouble):
         self.put(NODES, {"metadata": {"name": "n"}, "status": {"nodeInfo": info}})
         self.put_injector("Q0E=")
         name = "kubetls.gauntletwizard.net:workload:example.org"
-        self.put(CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}})
+        spec = {"signerName": "kubetls.gauntletwizard.net/workload", "trustBundle": ROOT}
+        self.put(CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}, "spec": spec})
 
     def put_injector(self, bundle):
         webhooks = [{"clientConfig": {"caBundle": bundle}}]
@@ -127,10 +129,35 @@ class TestLacks:
         cluster.remove(CLUSTER_TRUST_BUNDLES, "kubetls.gauntletwizard.net:workload:example.org")
         report = found(cluster)
         assert report["injector"] == (Verdict.WARNING, "not there yet")
-        assert report["trust bundle of example.org"] == (Verdict.WARNING, "not there yet")
+        verdict, message = report["trust bundle of example.org"]
+        assert (verdict, message.partition(":")[0]) == (Verdict.WARNING, "not there yet")
 
     def test_what_may_not_be_read(self):
         """A missing right of the one who looks is said, and is no failure of the cluster."""
         cluster = Cluster()
         cluster.fail("list", ForbiddenError("nodes is forbidden", status=403), resource=NODES)
         assert found(cluster)["nodes"][0] is Verdict.WARNING
+
+
+class TestZones:
+    def test_who_can_reach_whom(self):
+        """Each zone has a line that names whom its workloads can reach, and whom they cannot."""
+        zones = "[{name: a, trustDomain: a.example}, {name: b, trustDomain: b.example}]"
+        text = f"version: 1\nzones: {zones}\nnamespaces:\n  - {{names: ['*'], zones: [a, b]}}\n"
+        report = found(Cluster(), text)
+        assert report["zone a"] == (Verdict.OK, "can reach a (its own zone); CANNOT reach b")
+
+    def test_a_foreign_bundle_under_our_signer_name(self):
+        """Pods would trust it: a failure."""
+        cluster = Cluster()
+        spec = {"signerName": "kubetls.gauntletwizard.net/workload", "trustBundle": ROOT}
+        name = "kubetls.gauntletwizard.net:workload:evil"
+        cluster.put(CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}, "spec": spec})
+        assert found(cluster)[f"trust bundle {name}"][0] is Verdict.FAILURE
+
+    def test_bundles_that_may_not_be_listed(self):
+        """A missing right of the one who looks is said."""
+        cluster = Cluster()
+        error = ForbiddenError("no", status=403)
+        cluster.fail("list", error, resource=CLUSTER_TRUST_BUNDLES)
+        assert found(cluster)["trust bundles"][0] is Verdict.WARNING
