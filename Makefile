@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 ONLY ?=
 ANOTHER = echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2
 
-.PHONY: help setup format lint types imports test test-cluster test-rotation test-node check demo demo-cluster \
+.PHONY: help setup format lint types imports test test-cluster test-rotation test-node check demo demo-cluster demo-edge \
   cluster cluster-down bench docs build clean
 
 help:
@@ -60,6 +60,10 @@ test-rotation: setup
 ## make demo-cluster   the control plane's main job, on a real API server
 demo-cluster: setup
 	@$(BIN)/python -m examples.demo_cluster
+
+## make demo-edge      browser, external API, internal API and partners (SERVE=1: open it in a browser)
+demo-edge: setup
+	@$(BIN)/python -m examples.edge $(if $(SERVE),--serve) $(if $(PORT),--port $(PORT))
 
 ## make test-node      the same walk in real pods: kubelet, containerd and runc; root and Linux only
 test-node: setup

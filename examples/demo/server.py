@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-import socket
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples.demonstration.child import Child, DemoError, until
 from examples.demonstration.verdict import observed
+from examples.demonstration.wire import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ class OrdersServer:
         """
         port = int(self._child.wait_for(_RUNNING)[1])
         self._child.wait_for("startup complete")
-        if not until(lambda: _is_open(port), _LOG_SECONDS):
+        if not until(lambda: is_open(port), _LOG_SECONDS):
             raise DemoError(f"orders does not listen on port {port}; see {self._child.log}")
         return port
 
@@ -114,11 +114,3 @@ class OrdersServer:
 
         found = until(look, _LOG_SECONDS if is_awaited else 0.0)
         return found[-1].lstrip(": ") if found else ""
-
-
-def _is_open(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ("Answer", "Credential", "HeldConnection", "Refusal", "StockCaller", "WireConnection")
+__all__ = (
+    "Answer",
+    "Credential",
+    "HeldConnection",
+    "Refusal",
+    "StockCaller",
+    "WireConnection",
+    "is_open",
+)
 
 _TIMEOUT_SECONDS = 5.0
 _PATH = "/orders/probe"
@@ -207,6 +215,15 @@ class HeldConnection:
     def close(self) -> None:
         """Let go."""
         self._connection.close()
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens on a port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _load(context: ssl.SSLContext, credential: Credential) -> None:

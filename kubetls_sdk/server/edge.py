@@ -7,6 +7,7 @@ not our SVID, not our bundles, and no client certificate is asked for.
 Rules:
     1. What the policy does not allow to anonymous callers is denied.
     2. The handshake goes through the same gate, with the same bounds, as on the inner listener.
+    3. Header fields that tell an identity go neither in nor out; no proxy is believed here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from kubetls_sdk.server._handshakes import Handshakes
 from kubetls_sdk.server.asgi import KubeTLSMiddleware
 from kubetls_sdk.server.bind import bind
 from kubetls_sdk.server.connection import PeerConnection, tls_extension, with_connection
+from kubetls_sdk.server.discretion import discreet
 from kubetls_sdk.server.public_certificate import PublicCertificate
+from kubetls_sdk.server.refusal_log import log
 
 if TYPE_CHECKING:
     import socket
@@ -80,6 +83,8 @@ class Edge:
         PublicCertificate(self.certificate, self.key, alpn_protocols=["http/1.1"])
         if self._socket is None:
             self._socket = bind(self.host, self.port)
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            log.info("public listener on https://%s:%d", host, self.bound_port)
 
     async def start(self, config: Config, app: Any, policy: Any, state: dict[str, Any]) -> None:
         """Serve the application to the public; several processes may share the port."""
@@ -93,7 +98,7 @@ class Edge:
         bound = copy.copy(config)
         bound.http_protocol_class = cast("Any", entrance)
         bound.loaded_app = KubeTLSMiddleware(
-            app, policy=policy, optional=True, users=config.users.opened
+            discreet(app), policy=policy, optional=True, users=config.users.opened
         )
         self._running = _RunningEdge(bound, certificate, state)
         await self._running.start(cast("socket.socket", self._socket), self.poll_seconds)

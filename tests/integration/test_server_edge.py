@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import socket
@@ -290,3 +291,15 @@ def answers(probes):
     with contextlib.suppress(OSError):
         return probe(probes.bound_port)[0] in (200, 503)
     return False
+
+
+class TestPort:
+    """Where the public listener is."""
+
+    def test_is_in_the_log(self, certificate, caplog):
+        """Whoever asked for a free port reads in the log which one it became."""
+        edge = Edge(port=0, host="127.0.0.1", **certificate)
+        with caplog.at_level("INFO"):
+            edge.bind()
+        assert f"public listener on https://127.0.0.1:{edge.bound_port}" in caplog.text
+        asyncio.run(edge.stop())

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Somebody outside with a stock client: it verifies the public certificate, as browsers do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from examples.demonstration.wire import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ("Visitor",)
+
+_TIMEOUT_SECONDS = 10.0
+
+
+class Visitor:
+    """Calls the outside face, each time over a new connection.
+
+    Args:
+        port: Where that listens on loopback.
+        roots: Whom browsers trust.
+    """
+
+    def __init__(self, port: int, roots: Path) -> None:
+        self._port = port
+        self._context = ssl.create_default_context(cafile=roots)
+
+    def token(self, user: str, fault: str | None = None) -> str:
+        """Log in through the page's own route, and get a token."""
+        asked = {"user": user, "client": "browser", "fault": fault}
+        return str(self._send("POST", "/login", {}, json.dumps(asked)).body["access_token"])
+
+    def get(
+        self, path: str, token: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Call, with a token or without."""
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        return self._send("GET", path, {**bearer, **(headers or {})})
+
+    def _send(
+        self, method: str, path: str, headers: dict[str, str], body: str | None = None
+    ) -> Answer:
+        connection = http.client.HTTPSConnection(
+            "localhost", self._port, timeout=_TIMEOUT_SECONDS, context=self._context
+        )
+        try:
+            connection.request(method, path, body, headers)
+            port = connection.sock.getsockname()[1]
+            answer = connection.getresponse()
+            return Answer(port, answer.status, body=_json(answer.read()))
+        finally:
+            connection.close()
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
