@@ -20,7 +20,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from kubetls_sdk.exceptions import ConfigurationError
+from webhook.name_pattern import NamePattern
 from webhook.names import PARTNER_SIGNER_NAME
+from webhook.partner import Partner
 
 if TYPE_CHECKING:
     from kubetls_sdk.bundle import TrustBundle
@@ -68,19 +70,6 @@ class KeyType(StrEnum):
     ED25519 = "ED25519"
     RSA_3072 = "RSA3072"
     RSA_4096 = "RSA4096"
-
-
-@dataclass(frozen=True, slots=True)
-class NamePattern:
-    """A namespace's name, or the start of names with one `*` at the end."""
-
-    text: str
-
-    def matches(self, name: str) -> bool:
-        """Tell whether a namespace is meant."""
-        if self.text.endswith("*"):
-            return name.startswith(self.text[:-1])
-        return name == self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,30 +133,6 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True)
-class Partner:
-    """Another organisation's trust domain.
-
-    Attributes:
-        name: A DNS label; names its ClusterTrustBundle.
-        bundle: Its authorities, of its own trust domain.
-        namespaces: Which namespaces may see it.
-    """
-
-    name: str
-    bundle: TrustBundle
-    namespaces: tuple[NamePattern, ...]
-
-    @property
-    def trust_domain(self) -> TrustDomain:
-        """The partner's trust domain."""
-        return self.bundle.trust_domain
-
-    def is_visible_in(self, namespace: str) -> bool:
-        """Tell whether pods of a namespace may trust it."""
-        return any(pattern.matches(namespace) for pattern in self.namespaces)
-
-
-@dataclass(frozen=True, slots=True)
 class NamespaceRule:
     """What pods of the namespaces that it names may have; the first of each is the default.
 
@@ -210,7 +175,8 @@ class PlatformConfig:
         cluster_domain: Suffix of the cluster's DNS names, such as `cluster.local`.
 
     Raises:
-        ConfigurationError: A signer name or trust domain twice, or an unknown zone.
+        ConfigurationError: A signer name or trust domain twice, an unknown zone, or an endpoint
+            whose server is of an unknown trust domain.
     """
 
     zones: dict[str, Zone]
@@ -230,9 +196,20 @@ class PlatformConfig:
             raise ConfigurationError("expected an external signer, got a signer name of our own")
         if len(set(domains)) != len(domains):
             raise ConfigurationError("expected each trust domain in one zone or partner only")
+        self._check_servers()
         for rule in self.rules:
             if unknown := set(rule.zones) - set(self.zones):
                 raise ConfigurationError(f"expected a configured zone, got {min(unknown)!r}")
+
+    def _check_servers(self) -> None:
+        known = {partner.trust_domain for partner in self.partners.values()}
+        for partner in self.partners.values():
+            server = partner.server_domain
+            if server is not None and server not in known:
+                raise ConfigurationError(
+                    f"partner {partner.name!r}: expected a partner of the trust domain of its"
+                    f" serverId, got {str(server)!r}: without its bundle it cannot be verified"
+                )
 
     @classmethod
     def parse(cls, text: str, *, file: str = "platform.yaml") -> PlatformConfig:

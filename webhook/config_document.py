@@ -9,7 +9,7 @@
     partners:
       - name: acme
         trustDomain: partner.example
-        bundle: |
+        bundle: |  # or an endpoint, see `partner_document`
           -----BEGIN CERTIFICATE-----
         namespaces: [shop, "pay-*"]
     namespaces:
@@ -30,21 +30,28 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubetls_sdk.authz.fields import Fields
-from kubetls_sdk.bundle import TrustBundle
-from kubetls_sdk.exceptions import BundleError, ConfigurationError
+from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.spiffe_id import TrustDomain
 from webhook.config import (
     KeyType,
     Lifetime,
     Mode,
-    NamePattern,
     NamespaceRule,
-    Partner,
     PlatformConfig,
     TrustStore,
     Zone,
 )
+from webhook.config_fields import (
+    LABEL,
+    bundle_of,
+    matching,
+    name_of,
+    one,
+    parse_duration,
+    patterns_of,
+)
 from webhook.names import DEFAULT_MOUNT_PATH, DEFAULT_SIGNER_NAME, PREFIX, TRUST_STORE_PLACES
+from webhook.partner_document import PARTNER_FIELDS, read_partner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +61,12 @@ if TYPE_CHECKING:
 
 __all__ = ("parse_duration", "parse_platform")
 
-T = TypeVar("T")
 E = TypeVar("E", bound="StrEnum")
 
 _TOP = frozenset({"version", "clusterDomain", "zones", "partners", "namespaces"})
 _ZONE = frozenset(
     {"name", "trustDomain", "signerName", "externalSigner", "trustBundle", "propagation"}
 )
-_PARTNER = frozenset({"name", "trustDomain", "bundle", "namespaces"})
 _RULE = frozenset(
     {
         "names",
@@ -77,27 +82,10 @@ _RULE = frozenset(
 )
 _LIFETIME = frozenset({"default", "maximum"})
 
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_NAME = re.compile(_LABEL, re.ASCII)
-_PATTERN = re.compile(rf"(?:{_LABEL}|(?:[a-z0-9][a-z0-9-]{{0,61}})?\*)", re.ASCII)
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_SIGNER = re.compile(rf"({_LABEL}(?:\.{_LABEL})+)/({_LABEL}(?:\.{_LABEL})*)", re.ASCII)
-_DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
+_DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*", re.ASCII)
+_SIGNER = re.compile(rf"({LABEL}(?:\.{LABEL})+)/({LABEL}(?:\.{LABEL})*)", re.ASCII)
 _MOUNT_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DEFAULT_LIFETIME = Lifetime(timedelta(hours=24), timedelta(hours=24))
-
-
-def parse_duration(text: str) -> timedelta:
-    """Parse a whole number with a unit: `30s`, `90m`, `24h` or `7d`.
-
-    Raises:
-        ConfigurationError: Anything else.
-    """
-    found = _DURATION.fullmatch(text)
-    if not found:
-        raise ConfigurationError(f"expected a duration such as 90m, 24h or 7d, got {text!r}")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def parse_platform(text: str, *, file: str) -> PlatformConfig:
@@ -110,16 +98,16 @@ def parse_platform(text: str, *, file: str) -> PlatformConfig:
     zones = _named(top, "zones", _zone)
     config = {
         "zones": zones,
-        "partners": _named(top, "partners", _partner),
+        "partners": _named(top, "partners", read_partner),
         "rules": tuple(_rule(each, file, tuple(zones)) for each in top.nodes("namespaces")),
     }
     if top.has("clusterDomain"):
-        config["cluster_domain"] = _matching(top, "clusterDomain", _DOMAIN, "a DNS name")
+        config["cluster_domain"] = matching(top, "clusterDomain", _DOMAIN, "a DNS name")
     return top.made(PlatformConfig, config)
 
 
 def _named(top: Fields, name: str, read: Callable[[Fields], Any]) -> dict[str, Any]:
-    known = _ZONE if name == "zones" else _PARTNER
+    known = _ZONE if name == "zones" else PARTNER_FIELDS
     found: dict[str, Any] = {}
     for node in top.nodes(name):
         fields = Fields(node, file=top.file, known=known)
@@ -131,29 +119,20 @@ def _named(top: Fields, name: str, read: Callable[[Fields], Any]) -> dict[str, A
 
 
 def _zone(fields: Fields) -> Zone:
-    name = _matching(fields, "name", _NAME, "a DNS label")
+    name = name_of(fields)
     default = DEFAULT_SIGNER_NAME if name == "default" else f"{PREFIX}/{name}"
     values: dict[str, Any] = {"name": name, "signer_name": default}
-    values["trust_domain"] = _one(fields, "trustDomain", TrustDomain.parse)
+    values["trust_domain"] = one(fields, "trustDomain", TrustDomain.parse)
     if fields.has("signerName"):
-        values["signer_name"] = _matching(fields, "signerName", _SIGNER, "domain/name")
+        values["signer_name"] = matching(fields, "signerName", _SIGNER, "domain/name")
     if fields.has("propagation"):
-        values["propagation"] = _one(fields, "propagation", parse_duration)
+        values["propagation"] = one(fields, "propagation", parse_duration)
     if fields.has("externalSigner") != fields.has("trustBundle"):
         raise fields.error("expected externalSigner and trustBundle together, or neither")
     if fields.has("externalSigner"):
-        values["external_signer"] = _matching(fields, "externalSigner", _SIGNER, "domain/name")
-        values["bundle"] = _bundle(fields, "trustBundle", values["trust_domain"])
+        values["external_signer"] = matching(fields, "externalSigner", _SIGNER, "domain/name")
+        values["bundle"] = bundle_of(fields, "trustBundle", values["trust_domain"])
     return fields.made(Zone, values)
-
-
-def _partner(fields: Fields) -> Partner:
-    domain = _one(fields, "trustDomain", TrustDomain.parse)
-    return Partner(
-        name=_matching(fields, "name", _NAME, "a DNS label"),
-        bundle=_bundle(fields, "bundle", domain),
-        namespaces=_patterns(fields, "namespaces"),
-    )
 
 
 def _rule(node: Node, file: str, zones: tuple[str, ...]) -> NamespaceRule:
@@ -162,7 +141,7 @@ def _rule(node: Node, file: str, zones: tuple[str, ...]) -> NamespaceRule:
     if inject not in ("all", "labelled"):
         raise fields.error(f"expected inject of all or labelled, got {inject!r}")
     values = {
-        "names": _patterns(fields, "names"),
+        "names": patterns_of(fields, "names"),
         "zones": fields.texts("zones") or zones[:1],
         "modes": _words(fields, "modes", Mode) or (Mode.POD_CERTIFICATE,),
         "key_types": _words(fields, "keyTypes", KeyType) or (KeyType.ECDSA_P256,),
@@ -178,31 +157,10 @@ def _rule(node: Node, file: str, zones: tuple[str, ...]) -> NamespaceRule:
 def _lifetime(fields: Fields) -> Lifetime:
     for node in fields.nodes("lifetime"):
         inner = Fields(node, file=fields.file, known=_LIFETIME)
-        default = _one(inner, "default", parse_duration)
-        maximum = _one(inner, "maximum", parse_duration) if inner.has("maximum") else default
+        default = one(inner, "default", parse_duration)
+        maximum = one(inner, "maximum", parse_duration) if inner.has("maximum") else default
         return inner.made(Lifetime, {"default": default, "maximum": maximum})
     return _DEFAULT_LIFETIME
-
-
-def _bundle(fields: Fields, name: str, domain: TrustDomain) -> TrustBundle:
-    try:
-        bundle = TrustBundle.parse(domain, fields.text(name).encode())
-    except BundleError as err:
-        raise fields.error(f"{name}: {err}", fields.line_of(name)) from None
-    if not bundle.authorities:
-        raise fields.error(f"expected {name} to have an authority", fields.line_of(name))
-    return bundle
-
-
-def _patterns(fields: Fields, name: str) -> tuple[NamePattern, ...]:
-    found = fields.texts(name)
-    for text in found:
-        if not _PATTERN.fullmatch(text):
-            expected = "a namespace, or the start of one with a final '*'"
-            raise fields.error(f"expected {expected}, got {text!r}", fields.line_of(name))
-    if not found:
-        raise fields.error(f"expected a field {name!r}")
-    return tuple(NamePattern(text) for text in found)
 
 
 def _mount_path(text: str) -> str:
@@ -221,15 +179,3 @@ def _words(fields: Fields, name: str, kind: type[E]) -> tuple[E, ...]:
         return kind(text)
 
     return fields.values(name, word)
-
-
-def _one(fields: Fields, name: str, parse: Callable[[str], T]) -> T:
-    fields.text(name)
-    return fields.values(name, parse)[0]
-
-
-def _matching(fields: Fields, name: str, pattern: re.Pattern[str], expected: str) -> str:
-    text = fields.text(name)
-    if not pattern.fullmatch(text):
-        raise fields.error(f"expected {name} to be {expected}, got {text!r}", fields.line_of(name))
-    return text

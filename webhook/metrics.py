@@ -6,7 +6,8 @@
 
 Rules:
     1. Names, types and labels are part of the public interface and only added to.
-    2. Labels are bounded: zones, kinds and reasons of our own; never a namespace, pod or requester.
+    2. Labels are bounded: zones, partners, kinds and reasons of our own; never a namespace, pod or
+       requester.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ __all__ = (
     "ISSUED",
     "ISSUE_SECONDS",
     "LEADER_FAILING",
+    "PARTNER_AUTHORITIES",
+    "PARTNER_FETCHED_AT",
+    "PARTNER_FETCHES",
+    "PARTNER_TOO_OLD",
     "PENDING",
     "QUEUE",
     "QUEUE_SECONDS",
@@ -91,6 +96,26 @@ CA_STATE: Final = Gauge(
 LEADER_FAILING: Final = Gauge(
     "kubetls_leader_failing_tasks",
     "Tasks of the leader (zones, partners, serving certificate) that failed at their last try.",
+)
+PARTNER_FETCHES: Final = Counter(
+    "kubetls_partner_fetches",
+    "Fetches of partners' bundles from their endpoints, by partner and result: ok or failed.",
+    ("partner", "result"),
+)
+PARTNER_AUTHORITIES: Final = Gauge(
+    "kubetls_partner_authorities",
+    "Authorities of a partner that are in force, of those that are fetched; 0 trusts nobody.",
+    ("partner",),
+)
+PARTNER_FETCHED_AT: Final = Gauge(
+    "kubetls_partner_fetched_timestamp_seconds",
+    "When a partner's bundle was last confirmed by its endpoint.",
+    ("partner",),
+)
+PARTNER_TOO_OLD: Final = Gauge(
+    "kubetls_partner_too_old",
+    "1 while a partner's bundle is withdrawn, since it was not confirmed within its maximum age.",
+    ("partner",),
 )
 SERVING_NOT_AFTER: Final = Gauge(
     "kubetls_serving_not_after_timestamp_seconds",

@@ -16,7 +16,7 @@ ZONE = "version: 1\nzones: [{name: default, trustDomain: example.org}]\n"
 
 
 def partner_text(namespaces="[shop]", domain="partner.example"):
-    pem = DevelopmentCA("partner.example").bundle.to_pem().decode()
+    pem = DevelopmentCA(domain).bundle.to_pem().decode()
     lines = "\n".join(f"      {line}" for line in pem.splitlines())
     return (
         f"partners:\n  - name: acme\n    trustDomain: {domain}\n"

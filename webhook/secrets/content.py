@@ -50,6 +50,6 @@ def files(plan: Plan, private_key: PrivateKey, chain_pem: bytes) -> dict[str, by
     """
     key = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     found = {"tls.key": key, "tls.crt": chain_pem, "ca.crt": plan.bundle.to_pem()}
-    for partner in plan.partners:
-        found[bundle_file(partner.trust_domain)] = partner.bundle.to_pem()
+    for bundle in plan.partners:
+        found[bundle_file(bundle.trust_domain)] = bundle.to_pem()
     return found

@@ -5,6 +5,7 @@ Rules:
     1. The decision is the signer's own (`webhook.issuance.evaluation`): what it would not sign is
        not asked for.
     2. Two plans are equal when the same Secret would do for both.
+    3. A partner that a pod asked for and may not see any more is left out, and ends nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from webhook.choice import choose
+from webhook.choice import PARTNERS, choose
 from webhook.exceptions import AdmissionDenied, IssuanceError
 from webhook.issuance.evaluation import NOT_ALLOWED, evaluate
 from webhook.issuance.request import IssuanceRequest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kubetls_sdk.svid import PrivateKey
     from webhook.api import Pod
     from webhook.choice import Choice
-    from webhook.config import KeyType, Partner, PlatformConfig
+    from webhook.config import KeyType, PlatformConfig
     from webhook.issuance.grant import Grant
     from webhook.issuance.service_names import ServiceIndex
     from webhook.secrets.zone_bundles import ZoneBundles
@@ -41,7 +42,7 @@ class Plan:
         grant: What the certificate shall say; it has no key yet.
         key_type: Of the key.
         bundle: The zone's.
-        partners: Whose bundles go with it.
+        partners: Bundles of partners that go with it; an empty one trusts nobody.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Plan:
     grant: Grant
     key_type: KeyType
     bundle: TrustBundle
-    partners: tuple[Partner, ...]
+    partners: tuple[TrustBundle, ...]
 
     def grant_for(self, key: PrivateKey) -> Grant:
         """The grant, with the key that was made for it."""
@@ -76,13 +77,16 @@ def plan_for(
         grant=replace(grant, refreshes_early=False),
         key_type=choice.key_type,
         bundle=bundles.bundle(choice.zone),
-        partners=choice.partners,
+        partners=tuple(map(bundles.partner_bundle, choice.partners)),
     )
 
 
 def _choice(pod: Pod, config: PlatformConfig) -> Choice:
+    visible = {partner.name for partner in config.partners_of(pod.namespace)}
+    asked = map(str.strip, pod.annotations.get(PARTNERS, "").split(","))
+    partners = ",".join(name for name in asked if name in visible)
     try:
-        return choose(config, pod.namespace, pod.annotations)
+        return choose(config, pod.namespace, {**pod.annotations, PARTNERS: partners})
     except AdmissionDenied as err:
         raise IssuanceError(str(err), reason=NOT_ALLOWED) from err
 

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published trust bundles of our zones: what the secret issuer verifies under and hands on.
+"""The published bundles of zones and partners, which the secret issuer verifies under and hands on.
 
 It has no right to see a CA pool; it reads what every pod may read.
 
 Rules:
-    1. An external signer's zone has its bundle in the configuration, and from nowhere else.
-    2. Our own zones' bundles come from their ClusterTrustBundle; from the leader's ConfigMap where
-       the API server has none.
-    3. A bundle that is missing, empty or cannot be read issues nothing.
+    1. What the configuration has, an external signer's bundle or a partner's, comes from nowhere
+       else.
+    2. Our own zones' bundles, and those that the leader fetches, come from their
+       ClusterTrustBundle; from the leader's ConfigMap where the API server has none.
+    3. A zone's bundle that is missing, empty or cannot be read issues nothing. A partner's trusts
+       nobody, as the kubelet has it for pod certificates.
 """
 
 from __future__ import annotations
 
+import logging
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +23,10 @@ from kubetls_sdk.exceptions import BundleError
 from webhook.api import Informer
 from webhook.api.informer_group import InformerGroup
 from webhook.exceptions import IssuanceError
-from webhook.names import bundle_name
-from webhook.trust.publication import fallback_name
+from webhook.names import bundle_name, partner_bundle_name
+from webhook.partner import Partner
+from webhook.trust.labels import WITHDRAWN
+from webhook.trust.publication import fallback_name, partner_fallback_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,15 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = ("NO_BUNDLE", "ZoneBundles")
 
+_log = logging.getLogger(__name__)
+
 NO_BUNDLE: Final = "NoTrustBundle"
 
 
-class ZoneBundles(InformerGroup["Zone", str]):
-    """The bundles of the zones that are followed.
+class ZoneBundles(InformerGroup["Zone | Partner", str]):
+    """The bundles of the zones and partners that are followed.
 
     Args:
         api: The API server.
-        resource: Where our own zones' bundles are: ClusterTrustBundles or ConfigMaps.
+        resource: Where they are published: ClusterTrustBundles or ConfigMaps.
         namespace: Of the ConfigMaps.
         changed: Called when a bundle has changed.
     """
@@ -57,11 +64,14 @@ class ZoneBundles(InformerGroup["Zone", str]):
         self._resource = resource
         self._namespace = namespace
         self._changed = changed
-        self._parsed: dict[Zone, tuple[str, TrustBundle]] = {}
+        self._parsed: dict[Zone | Partner, tuple[str, TrustBundle]] = {}
 
-    async def follow(self, keys: Iterable[Zone]) -> frozenset[Zone]:
-        """Follow exactly these zones' bundles, those apart that the configuration has."""
-        return await super().follow(zone for zone in keys if zone.bundle is None)
+    async def follow(self, keys: Iterable[Zone | Partner]) -> frozenset[Zone | Partner]:
+        """Follow exactly these bundles, those apart that the configuration has."""
+        gone = await super().follow(each for each in keys if each.bundle is None)
+        for key in gone:
+            self._parsed.pop(key, None)
+        return gone
 
     def bundle(self, zone: Zone) -> TrustBundle:
         """The bundle of a zone.
@@ -71,20 +81,40 @@ class ZoneBundles(InformerGroup["Zone", str]):
         """
         if zone.bundle is not None:
             return zone.bundle
-        followed = self.informer(zone)
-        text = followed.get(self._place, self._name(zone)) if followed else None
-        known = self._parsed.get(zone)
+        try:
+            found = self._published(zone)
+        except BundleError as err:
+            raise _missing(zone) from err
+        if not found.authorities:
+            raise _missing(zone)
+        return found
+
+    def partner_bundle(self, partner: Partner) -> TrustBundle:
+        """The bundle of a partner; empty when there is none, or none that can be read."""
+        if partner.bundle is not None:
+            return partner.bundle
+        try:
+            return self._published(partner)
+        except BundleError as err:
+            _log.error("trust bundle of partner %s: nobody of it is trusted: %s", partner.name, err)
+            return TrustBundle(partner.trust_domain, ())
+
+    def _published(self, owner: Zone | Partner) -> TrustBundle:
+        followed = self.informer(owner)
+        text = (followed.get(self._place, self._name(owner)) if followed else None) or ""
+        known = self._parsed.get(owner)
         if known is None or known[0] != text:
-            known = self._parsed[zone] = (text or "", _parse(zone, text or ""))
+            found = TrustBundle.from_pem(owner.trust_domain, text.encode())
+            known = self._parsed[owner] = (text, found)
         return known[1]
 
-    def _watch(self, zone: Zone) -> Informer[str]:
+    def _watch(self, owner: Zone | Partner) -> Informer[str]:
         informer = Informer(
             self._api,
             self._resource,
             _text,
             namespace=self._place,
-            field_selector=f"metadata.name={self._name(zone)}",
+            field_selector=f"metadata.name={self._name(owner)}",
         )
         informer.subscribe(lambda _old, _new: self._changed())
         return informer
@@ -93,26 +123,21 @@ class ZoneBundles(InformerGroup["Zone", str]):
     def _place(self) -> str | None:
         return self._namespace if self._resource.namespaced else None
 
-    def _name(self, zone: Zone) -> str:
+    def _name(self, owner: Zone | Partner) -> str:
+        if isinstance(owner, Partner):
+            fallback = partner_fallback_name(owner) or ""
+            return fallback if self._resource.namespaced else partner_bundle_name(owner.name)
         if self._resource.namespaced:
-            return fallback_name(zone)
-        return bundle_name(zone.signer_name, zone.trust_domain)
+            return fallback_name(owner)
+        return bundle_name(owner.signer_name, owner.trust_domain)
 
 
 def _text(body: Mapping[str, Any]) -> str:
+    if WITHDRAWN in (body["metadata"].get("annotations") or {}):
+        return ""
     if "spec" in body:
         return str(body["spec"].get("trustBundle") or "")
     return "\n".join((body.get("data") or {}).values())
-
-
-def _parse(zone: Zone, text: str) -> TrustBundle:
-    try:
-        found = TrustBundle.from_pem(zone.trust_domain, text.encode())
-    except BundleError as err:
-        raise _missing(zone) from err
-    if not found.authorities:
-        raise _missing(zone)
-    return found
 
 
 def _missing(zone: Zone) -> IssuanceError:

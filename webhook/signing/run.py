@@ -43,7 +43,7 @@ from webhook.trust.pool_source import PoolSource
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from webhook.api import Api, Resource
+    from webhook.api import Resource
     from webhook.signing.inbox import Inbox
 
 __all__ = ("SignerReplica", "SignerSettings", "run")
@@ -128,7 +128,7 @@ class SignerReplica:
                         seen.api, resource, *_REQUESTS, seconds=_REDISCOVER_SECONDS
                     ),
                     end_with((seen, nodes, pools, *(inbox.requests for inbox in inboxes))),
-                    *([self._lead(seen.api, configuration)] if settings.leads else []),
+                    *([self._lead(seen, configuration)] if settings.leads else []),
                 )
             finally:
                 self._seen = None
@@ -140,18 +140,19 @@ class SignerReplica:
         for inbox in self._inboxes:
             inbox.worklist.hurry_all()
 
-    async def _lead(self, api: Api, configuration: Configuration) -> None:
+    async def _lead(self, seen: Surroundings, configuration: Configuration) -> None:
         settings = self._settings
         # A pod's container may be restarted while the Lease of the one before still runs.
         identity = f"{settings.identity}_{secrets.token_hex(4)}"
-        leadership = Leadership(api, settings.namespace, "kubetls-leader", identity)
+        leadership = Leadership(seen.api, settings.namespace, "kubetls-leader", identity)
         await leadership.run(
             partial(
                 lead,
-                api,
+                seen.api,
                 configuration,
                 namespace=settings.namespace,
                 keeps_serving=settings.keeps_serving,
+                events=seen.events,
             )
         )
 

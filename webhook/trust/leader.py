@@ -35,10 +35,10 @@ from webhook.names import SYSTEM_NAMESPACE
 from webhook.node_version import old_nodes
 from webhook.trust.ca_store import CaStore
 from webhook.trust.capability_report import discover, report
+from webhook.trust.partner_keeper import PartnerKeeper
 from webhook.trust.pool_entry import State
 from webhook.trust.pool_metrics import forget_pool, forget_pools, tell_pool
 from webhook.trust.pool_source import PoolSource
-from webhook.trust.publication import of_partner
 from webhook.trust.publisher import Publisher, TrustBundlePublisher, find_publisher
 from webhook.trust.replaced_leaves import ReplacedLeaves
 from webhook.trust.serving_certificate import ServingKeeper
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from webhook.api.client import Api
-    from webhook.config import Partner, PlatformConfig, Zone
+    from webhook.api.events import EventRecorder
+    from webhook.config import PlatformConfig, Zone
     from webhook.trust.ca_pool import CaPool
 
 __all__ = ("ConfigurationSource", "Leader", "lead")
@@ -81,6 +82,7 @@ async def lead(
     namespace: str = SYSTEM_NAMESPACE,
     keeps_serving: bool = True,
     clock: Clock = now_utc,
+    events: EventRecorder | None = None,
 ) -> None:
     """Lead until cancelled.
 
@@ -90,9 +92,15 @@ async def lead(
         namespace: Where the control plane lives.
         keeps_serving: Whether the webhook's serving certificate is ours to make.
         clock: Aware UTC time in whole seconds.
+        events: Where Events go.
     """
     leader = Leader(
-        api, configuration, namespace=namespace, keeps_serving=keeps_serving, clock=clock
+        api,
+        configuration,
+        namespace=namespace,
+        keeps_serving=keeps_serving,
+        clock=clock,
+        events=events,
     )
     await leader.run()
 
@@ -108,6 +116,7 @@ class Leader:
         namespace: str = SYSTEM_NAMESPACE,
         keeps_serving: bool = True,
         clock: Clock = now_utc,
+        events: EventRecorder | None = None,
     ) -> None:
         self._api = api
         self._configuration = configuration
@@ -129,6 +138,7 @@ class Leader:
         self._is_renewing = False
         self._failures: dict[str, str] = {}
         self._wake = asyncio.Event()
+        self._partners = PartnerKeeper(clock=clock, changed=self._wake.set, events=events)
 
     async def run(self) -> None:
         """Lead until cancelled."""
@@ -138,6 +148,7 @@ class Leader:
             await stack.enter_async_context(self._pool_source)
             await stack.enter_async_context(self._replaced)
             stack.push_async_callback(self._follow_bundles, None)
+            stack.push_async_callback(self._partners.aclose)
             self._pool_source.subscribe(lambda _zone: self._wake.set())
             self._nodes.subscribe(lambda _old, _new: self._wake.set())
             with suppress(TimeoutError):
@@ -151,6 +162,7 @@ class Leader:
         """Look at everything once, and do what is due."""
         config = self._config = await self._configuration.fresh()
         self._forget_zones(config)
+        self._partners.retain(config.partners.values())
         await self._pool_source.follow(config.zones)
         await self._attempt("capabilities", self._discover())
         await self._attempt("clock", self._check_clock())
@@ -165,7 +177,9 @@ class Leader:
             for zone in config.zones.values():
                 await self._attempt(f"zone {zone.name}", self._keep(zone, publisher, config))
             for partner in config.partners.values():
-                await self._attempt(f"partner {partner.name}", _publish(partner, publisher))
+                await self._attempt(
+                    f"partner {partner.name}", self._partners.keep(partner, publisher)
+                )
             spared = frozenset(
                 zone.signer_name
                 for zone in config.zones.values()
@@ -285,12 +299,6 @@ class Leader:
     def _leave(self) -> None:
         forget_pools()
         metrics.LEADER_FAILING.set(0)
-
-
-async def _publish(partner: Partner, publisher: Publisher) -> None:
-    publication = of_partner(partner)
-    found = await publisher.read(publication.name, publication.fallback)
-    await publisher.publish(publication, found)
 
 
 def _old_node(node: Mapping[str, Any]) -> str | None:

@@ -13,9 +13,11 @@ Spec: certificates.k8s.io ClusterTrustBundle: names, 1 MiB, labels of at most 63
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from kubetls_sdk._nobody import nobody_pem
+from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import ConfigurationError
 from webhook.names import (
     PARTNER_LABEL,
@@ -25,13 +27,23 @@ from webhook.names import (
     bundle_name,
     partner_bundle_name,
 )
-from webhook.trust.labels import MANAGED
+from webhook.trust.labels import MANAGED, WITHDRAWN
 
 if TYPE_CHECKING:
-    from kubetls_sdk.bundle import TrustBundle
+    from collections.abc import Mapping
+
     from webhook.config import Partner, PlatformConfig, Zone
 
-__all__ = ("MAX_BYTES", "Publication", "fallback_name", "of_partner", "of_zone", "wanted_names")
+__all__ = (
+    "MAX_BYTES",
+    "Publication",
+    "fallback_name",
+    "of_partner",
+    "of_withdrawn",
+    "of_zone",
+    "partner_fallback_name",
+    "wanted_names",
+)
 
 MAX_BYTES: Final = 1024 * 1024
 _MAX_NAME: Final = 253
@@ -52,6 +64,7 @@ class Publication:
         labels: By which it is selected, and found again.
         bundle: What is trusted.
         fallback: Name of the ConfigMap where the API is missing; None: there is none.
+        annotations: What is to be remembered with it.
 
     Raises:
         ConfigurationError: The API server would not take it.
@@ -63,6 +76,7 @@ class Publication:
     labels: dict[str, str]
     bundle: TrustBundle
     fallback: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         prefix, _, rest = self.name.rpartition(":")
@@ -104,18 +118,54 @@ def of_zone(zone: Zone, bundle: TrustBundle) -> Publication:
     )
 
 
-def of_partner(partner: Partner) -> Publication:
+def of_partner(
+    partner: Partner, bundle: TrustBundle, annotations: Mapping[str, str] | None = None
+) -> Publication:
     """Publish a partner's authorities under its own name, which no selector of ours matches.
 
+    Args:
+        partner: It.
+        bundle: Its authorities.
+        annotations: What is to be remembered with them.
+
     Raises:
-        ConfigurationError: The API server would not take it.
+        ConfigurationError: The bundle is of another domain, or the API server would not take it.
     """
+    if bundle.trust_domain != partner.trust_domain:
+        raise ConfigurationError(
+            f"expected authorities of {str(partner.trust_domain)!r} for partner {partner.name!r},"
+            f" got those of {str(bundle.trust_domain)!r}"
+        )
     return Publication(
         partner_bundle_name(partner.name),
         PARTNER_SIGNER_NAME,
         bundle_file(partner.trust_domain),
         {**MANAGED, PARTNER_LABEL: partner.name},
-        partner.bundle,
+        bundle,
+        fallback=partner_fallback_name(partner),
+        annotations=annotations or {},
+    )
+
+
+def of_withdrawn(partner: Partner, why: str, annotations: Mapping[str, str]) -> Publication:
+    """Remember a partner whose authorities are not in force.
+
+    No volume finds it, since it has not the partner's label. Whoever takes it by its name trusts an
+    authority that nobody has the key of: the API server has no empty bundles.
+
+    Args:
+        partner: It.
+        why: One word, for people.
+        annotations: What is to be remembered.
+    """
+    return Publication(
+        partner_bundle_name(partner.name),
+        PARTNER_SIGNER_NAME,
+        bundle_file(partner.trust_domain),
+        dict(MANAGED),
+        TrustBundle.from_pem(partner.trust_domain, nobody_pem()),
+        fallback=partner_fallback_name(partner),
+        annotations={**annotations, WITHDRAWN: why},
     )
 
 
@@ -128,3 +178,8 @@ def wanted_names(config: PlatformConfig) -> frozenset[str]:
 def fallback_name(zone: Zone) -> str:
     """Name the ConfigMap of a zone's bundle, where there are no ClusterTrustBundles."""
     return f"kubetls-trust-{zone.name}"
+
+
+def partner_fallback_name(partner: Partner) -> str | None:
+    """Name the ConfigMap of a bundle that is fetched; one that is configured needs none."""
+    return None if partner.federated is None else f"kubetls-partner-{partner.name}"

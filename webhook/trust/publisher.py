@@ -3,13 +3,13 @@
 
 Rules:
     1. What is there is compared with what must be there, each time: edits by others are reverted,
-       foreign labels are left alone.
+       labels and annotations of a prefix that is not ours are left alone.
     2. A write names the version that was read; that was read before the pool it is made from. So
        a leader of yesterday can never put yesterday's bundle back.
     3. Our signer names are ours alone: what others publish under them would be trusted by every
        pod of the zone, and is removed.
-    4. Where the API is missing, a zone's bundle goes into a ConfigMap for whoever reads that; pods
-       have theirs in their Secret.
+    4. Where the API is missing, bundles go into ConfigMaps for whoever reads those; pods have
+       theirs in their Secret. What the configuration has is not copied.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from webhook.api.resources import (
     CONFIG_MAPS,
     Resource,
 )
-from webhook.names import PARTNER_SIGNER_NAME, SYSTEM_NAMESPACE
+from webhook.names import PARTNER_SIGNER_NAME, PREFIX, SYSTEM_NAMESPACE
 from webhook.trust.labels import MANAGED_SELECTOR
 from webhook.trust.publication import wanted_names
 
@@ -69,9 +69,21 @@ class Published:
         """DER of its authorities; none when somebody made it unreadable."""
         return anchors_in(self.text, trust_domain)
 
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """All of them."""
+        found: Mapping[str, str] = self.body["metadata"].get("annotations") or {}
+        return found
+
 
 class Publisher(Protocol):
-    """Where bundles are published."""
+    """Where bundles are published.
+
+    Attributes:
+        resource: Of the objects.
+    """
+
+    resource: Resource
 
     async def read(self, name: str, fallback: str | None) -> Published | None:
         """Read a bundle by its name, or its ConfigMap's; None when there is none."""
@@ -159,6 +171,7 @@ class ConfigMapPublisher:
     def __init__(self, api: Api, *, namespace: str = SYSTEM_NAMESPACE) -> None:
         self._api = api
         self._namespace = namespace
+        self.resource = CONFIG_MAPS
 
     async def read(self, name: str, fallback: str | None) -> Published | None:
         """Read a bundle; None when there is none."""
@@ -211,15 +224,27 @@ async def _write(
     publication: Publication,
     found: Published | None,
 ) -> bool:
-    if found is None:
-        wanted["metadata"]["labels"] = dict(publication.labels)
-        await api.create(resource, wanted)
-        return True
-    metadata = found.body["metadata"]
-    labels = {**(metadata.get("labels") or {}), **publication.labels}
+    metadata = wanted["metadata"] if found is None else found.body["metadata"]
+    labels = _ours(metadata.get("labels"), publication.labels)
+    annotations = _ours(metadata.get("annotations"), publication.annotations)
     content = {key: value for key, value in wanted.items() if key != "metadata"}
+    made = {"metadata": {**metadata, "labels": labels, "annotations": annotations}, **content}
+    if found is None:
+        await api.create(resource, made)
+        return True
     is_right = all(found.body.get(key) == value for key, value in content.items())
-    if is_right and labels == metadata.get("labels"):
+    is_same = (labels, annotations) == (metadata.get("labels") or {}, found.annotations)
+    if is_right and is_same:
         return False
-    await api.replace(resource, {"metadata": {**metadata, "labels": labels}, **content})
+    await api.replace(resource, made)
     return True
+
+
+def _ours(found: Mapping[str, str] | None, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What others have set, and exactly what we want of our prefix."""
+    others = {key: value for key, value in (found or {}).items() if not _is_ours(key)}
+    return {**others, **wanted}
+
+
+def _is_ours(key: str) -> bool:
+    return key.startswith(f"{PREFIX}/")

@@ -26,7 +26,12 @@ DOMAIN = TrustDomain.parse("example.org")
 ZONE = Zone("default", DOMAIN, SIGNER)
 CA = DevelopmentCA("example.org", now=START)
 PARTNER_CA = DevelopmentCA("partner.example", now=START)
-PARTNER = Partner("acme", PARTNER_CA.bundle, (NamePattern("*"),))
+PARTNER = Partner(
+    name="acme",
+    trust_domain=PARTNER_CA.trust_domain,
+    namespaces=(NamePattern("*"),),
+    bundle=PARTNER_CA.bundle,
+)
 PARTNER_BUNDLE = "kubetls.gauntletwizard.net:partner:acme"
 PARTNER_SIGNER = "kubetls.gauntletwizard.net/partner"
 
@@ -64,7 +69,7 @@ class TestPublication:
 
     def test_no_selector_of_ours_matches_a_partner_s(self):
         """It is of another signer, and has no label with a trust domain."""
-        found = of_partner(PARTNER)
+        found = of_partner(PARTNER, PARTNER_CA.bundle)
         assert (found.name, found.signer_name) == (PARTNER_BUNDLE, PARTNER_SIGNER)
         assert "kubetls.gauntletwizard.net/trust-domain" not in found.labels
 
@@ -188,7 +193,7 @@ class TestSweep:
     async def test_a_partner_that_left_the_configuration_is_gone_at_once(self, api, publisher):
         """Its bundle with it."""
         await publish(publisher, of_zone(ZONE, CA.bundle))
-        await publish(publisher, of_partner(PARTNER))
+        await publish(publisher, of_partner(PARTNER, PARTNER_CA.bundle))
         assert await self.names(api, publisher, PARTNER) == {BUNDLE, PARTNER_BUNDLE}
         assert await self.names(api, publisher) == {BUNDLE}
 
@@ -228,7 +233,7 @@ class TestOldClusters:
         assert isinstance(publisher, ConfigMapPublisher)
         assert await publish(publisher, of_zone(ZONE, CA.bundle))
         assert not await publish(publisher, of_zone(ZONE, CA.bundle))
-        assert not await publish(publisher, of_partner(PARTNER))
+        assert not await publish(publisher, of_partner(PARTNER, PARTNER_CA.bundle))
         body = api.find(CONFIG_MAPS, "kubetls-trust-default", "kubetls-system")
         assert body["data"] == {"example.org.trust-bundle.pem": CA.bundle.to_pem().decode()}
         found = await publisher.read(BUNDLE, "kubetls-trust-default")

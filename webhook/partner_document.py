@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A partner from YAML, with its bundle or with the endpoint that its bundle is fetched from.
+
+    - name: acme
+      trustDomain: partner.example
+      namespaces: [shop]
+      endpoint: {url: "https://bundles.partner.example/", profile: https_web, webRoots: true}
+      refresh: {minimum: 1m, maximum: 1h}
+      maximumAge: 24h
+    - name: bank
+      trustDomain: bank.example
+      namespaces: [pay]
+      endpoint:
+        url: https://10.0.0.7:8443/bundle
+        profile: https_spiffe
+        serverId: spiffe://bank.example/ns/spire/sa/bundles
+        bootstrap: |
+          -----BEGIN CERTIFICATE-----
+
+Rules:
+    1. The profile is written down with what it authenticates by; a field that would be ignored is
+       an error.
+
+Spec: SPIFFE Federation §5.1, §5.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kubetls_sdk.authz.fields import Fields
+from kubetls_sdk.federation.partner import Endpoint, Profile
+from kubetls_sdk.federation.partner import Partner as FederatedPartner
+from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
+from webhook.config_fields import bundle_of, name_of, one, parse_duration, patterns_of
+from webhook.partner import Partner
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from kubetls_sdk.bundle import TrustBundle
+
+__all__ = ("ENDPOINT_FIELDS", "PARTNER_FIELDS", "REFRESH_FIELDS", "read_partner")
+
+_OF_ENDPOINTS = ("refresh", "maximumAge")
+PARTNER_FIELDS = frozenset(
+    {"name", "trustDomain", "bundle", "endpoint", "namespaces", *_OF_ENDPOINTS}
+)
+"""What a partner may have."""
+ENDPOINT_FIELDS = frozenset({"url", "profile", "webRoots", "roots", "serverId", "bootstrap"})
+"""What an endpoint may have."""
+REFRESH_FIELDS = frozenset({"minimum", "maximum"})
+"""What `refresh` may have."""
+_AGES = 3
+
+
+def read_partner(fields: Fields) -> Partner:
+    """Read a partner.
+
+    Raises:
+        PolicyError: Not a valid one; `.file` and `.line` say where.
+    """
+    domain = one(fields, "trustDomain", TrustDomain.parse)
+    values: dict[str, Any] = {
+        "name": name_of(fields),
+        "trust_domain": domain,
+        "namespaces": patterns_of(fields, "namespaces"),
+    }
+    if fields.has("bundle") == fields.has("endpoint"):
+        raise fields.error("expected one of bundle and endpoint")
+    if fields.has("endpoint"):
+        values["federated"] = _federated(fields, domain)
+    else:
+        useless = fields.first(*_OF_ENDPOINTS)
+        if useless is not None:
+            raise fields.error(f"expected {useless} beside an endpoint", fields.line_of(useless))
+        values["bundle"] = bundle_of(fields, "bundle", domain)
+    return fields.made(Partner, values)
+
+
+def _federated(fields: Fields, domain: TrustDomain) -> FederatedPartner:
+    endpoint, bootstrap = _endpoint(_inner(fields, "endpoint", ENDPOINT_FIELDS), domain)
+    values: dict[str, Any] = {"trust_domain": domain, "endpoint": endpoint, "bundle": bootstrap}
+    if fields.has("refresh"):
+        refresh = _inner(fields, "refresh", REFRESH_FIELDS)
+        for field, name in (("minimum", "min"), ("maximum", "max")):
+            if refresh.has(field):
+                values[f"{name}_refresh_seconds"] = _seconds(refresh, field)
+    if fields.has("maximumAge"):
+        values["max_stale_seconds"] = _seconds(fields, "maximumAge")
+    _check_times(fields, values)
+    return fields.made(FederatedPartner, values)
+
+
+def _check_times(fields: Fields, values: dict[str, Any]) -> None:
+    shortest, longest, age = (
+        values.get(name, getattr(FederatedPartner, name))
+        for name in ("min_refresh_seconds", "max_refresh_seconds", "max_stale_seconds")
+    )
+    if shortest > longest:
+        raise fields.error(
+            f"expected refresh.minimum up to refresh.maximum, got {shortest:g} s, {longest:g} s",
+            fields.line_of("refresh"),
+        )
+    if age < _AGES * shortest:
+        raise fields.error(
+            f"expected maximumAge to be {_AGES} refresh.minimum or more,"
+            f" got {age:g} s, {shortest:g} s"
+        )
+
+
+def _endpoint(fields: Fields, domain: TrustDomain) -> tuple[Endpoint, TrustBundle | None]:
+    values: dict[str, Any] = {"url": fields.text("url"), "profile": fields.text("profile")}
+    if values["profile"] == Profile.WEB:
+        _check_web(fields)
+        if fields.has("roots"):
+            values["roots"] = fields.text("roots")
+        return fields.made(Endpoint, values), None
+    if useless := fields.first("webRoots", "roots"):
+        raise fields.error(f"expected {useless} with https_web only", fields.line_of(useless))
+    if fields.has("serverId"):
+        values["spiffe_id"] = one(fields, "serverId", SpiffeId.parse)
+    endpoint = fields.made(Endpoint, values)
+    return endpoint, _bootstrap(fields, endpoint, domain)
+
+
+def _check_web(fields: Fields) -> None:
+    if useless := fields.first("serverId", "bootstrap"):
+        raise fields.error(f"expected {useless} with https_spiffe only", fields.line_of(useless))
+    if fields.flag("webRoots") == fields.has("roots"):
+        raise fields.error("expected webRoots: true or roots with https_web, to verify the server")
+
+
+def _bootstrap(fields: Fields, endpoint: Endpoint, domain: TrustDomain) -> TrustBundle | None:
+    server = endpoint.spiffe_id
+    is_own = server is not None and server.trust_domain == domain
+    if is_own != fields.has("bootstrap"):
+        raise fields.error(
+            "expected bootstrap, which verifies the first fetch, beside a serverId of the partner's"
+            " own trust domain, and only there"
+        )
+    return bundle_of(fields, "bootstrap", domain) if is_own else None
+
+
+def _inner(fields: Fields, name: str, known: frozenset[str]) -> Fields:
+    nodes = fields.nodes(name)
+    if len(nodes) != 1:
+        raise fields.error(f"expected one {name}", fields.line_of(name))
+    return Fields(nodes[0], file=fields.file, known=known)
+
+
+def _seconds(fields: Fields, name: str) -> float:
+    found: timedelta = one(fields, name, parse_duration)
+    return found.total_seconds()
