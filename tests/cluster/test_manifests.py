@@ -66,6 +66,18 @@ MATRIX = {
     },
     "injected by a policy": {**DOMAIN, "injector": {"kind": "none"}},
     "cert-manager": {**DOMAIN, "certManager": {"enabled": True, "issuerRef": ISSUER}},
+    "bundle endpoint": {
+        "platform": {"zones": ZONES},
+        "bundleEndpoint": {
+            "enabled": True,
+            "web": {"secretName": "web-certificate"},
+            "spiffe": {"zone": "pci", "keyType": "ED25519"},
+            "maxStale": "15m",
+            "sequenceBase": 5_000_000_000,
+            "service": {"type": "LoadBalancer", "annotations": {"example.org/pool": "public"}},
+        },
+        "networkPolicy": {"metricsNamespaces": ["monitoring"]},
+    },
     "no network policy": {**DOMAIN, "networkPolicy": {"enabled": False}},
     "everything": {
         **DOMAIN,
@@ -221,6 +233,8 @@ class TestSchema:
             ({"signer": {"replicas": 0}}, "signer/replicas"),
             ({"secretIssuer": {"namespaces": "shop"}}, "secretIssuer/namespaces"),
             ({"image": {"digest": "latest"}}, "image/digest"),
+            ({"bundleEndpoint": {"maxStale": "1 hour"}}, "bundleEndpoint/maxStale"),
+            ({"bundleEndpoint": {"web": {"secret": "x"}}}, "bundleEndpoint/web"),
             ({"logLevel": "loud"}, "logLevel"),
             ({"platform": {"zones": [{"name": "default"}]}}, "trustDomain"),
             (
@@ -257,6 +271,46 @@ class TestPodSecurity:
             pods.append({"apiVersion": "v1", "kind": "Pod", **made})
             pods[-1]["metadata"] |= {"name": name, "namespace": namespace}
         assert len(dry_run(kubectl, pods).splitlines()) == len(pods)
+
+
+class TestBundleEndpoint:
+    def test_whose_certificate(self):
+        """Its SVID is asked of the signer of its zone, with that zone's bundle beside it."""
+        objects = rendered(MATRIX["bundle endpoint"])
+        pod = one(objects, "Deployment", "kubetls-bundle-endpoint")["spec"]["template"]["spec"]
+        (volume,) = [each for each in pod["volumes"] if each["name"] == "svid"]
+        certificate, bundle = volume["projected"]["sources"]
+        assert certificate["podCertificate"]["signerName"] == f"{PREFIX}/pci"
+        assert certificate["podCertificate"]["keyType"] == "ED25519"
+        assert bundle["clusterTrustBundle"]["signerName"] == f"{PREFIX}/pci"
+        assert bundle["clusterTrustBundle"]["path"] == "pci.example.trust-bundle.pem"
+
+    def test_large_number(self):
+        """A sequence base is a whole number however large it is."""
+        found = one(rendered(MATRIX["bundle endpoint"]), "Deployment", "kubetls-bundle-endpoint")
+        arguments = found["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert arguments[arguments.index("--sequence-base") + 1] == "5000000000"
+
+    @pytest.mark.parametrize(
+        ("settings", "ports"),
+        [
+            pytest.param({}, {"spiffe"}, id="https_spiffe"),
+            pytest.param(
+                {"web": {"secretName": "x"}, "spiffe": {"enabled": False}}, {"web"}, id="https_web"
+            ),
+            pytest.param({"web": {"secretName": "x"}}, {"web", "spiffe"}, id="both"),
+        ],
+    )
+    def test_only_what_is_asked_for(self, settings, ports):
+        """Service, container and NetworkPolicy have the ports of the profiles that are served."""
+        name = "kubetls-bundle-endpoint"
+        objects = rendered({**DOMAIN, "bundleEndpoint": {"enabled": True, **settings}})
+        service = one(objects, "Service", name)["spec"]["ports"]
+        policy = one(objects, "NetworkPolicy", name)["spec"]["ingress"][0]["ports"]
+        (container,) = one(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert {each["targetPort"] for each in service} == ports
+        assert {each["port"] for each in policy} == ports
+        assert {each["name"] for each in container["ports"]} == ports | {"status"}
 
 
 class TestExternalSigner:

@@ -9,9 +9,14 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* The signer name of one zone. */ -}}
+{{- define "kubetls.signerOf" -}}
+{{ .signerName | default (eq .name "default" | ternary "kubetls.gauntletwizard.net/workload" (printf "kubetls.gauntletwizard.net/%s" .name)) }}
+{{- end -}}
+
 {{- define "kubetls.signers" -}}
 {{- range include "kubetls.zones" . | fromYamlArray }}
-- {{ .signerName | default (eq .name "default" | ternary "kubetls.gauntletwizard.net/workload" (printf "kubetls.gauntletwizard.net/%s" .name)) }}
+- {{ include "kubetls.signerOf" . }}
 {{- end }}
 {{- end -}}
 
@@ -42,6 +47,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "kubetls.image" -}}
 {{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end -}}
+
+{{- /* Rule of a NetworkPolicy: whoever may scrape metrics. */ -}}
+{{- define "kubetls.scrape" -}}
+{{- $rule := dict "ports" (list (dict "port" "status")) -}}
+{{- with .Values.networkPolicy.metricsNamespaces -}}
+{{- $_ := set $rule "from" (list (dict "namespaceSelector" (dict "matchExpressions" (list (dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" .))))) -}}
+{{- end -}}
+{{- toYaml (list $rule) -}}
+{{- end -}}
+
+{{- /* Rules of a NetworkPolicy: the API server, and names. */ -}}
+{{- define "kubetls.apiEgress" -}}
+- ports:
+    {{- range .Values.networkPolicy.apiServerPorts }}
+    - {port: {{ . }}}
+    {{- end }}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
 {{- end -}}
 
 {{- /* One Deployment; takes {root, part, command, settings, ports, volumes, mounts, token}. */ -}}
