@@ -7,15 +7,14 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import BundleError, ConfigurationError
-from kubetls_sdk.federation.bundle_document import parse_bundle
 from webhook.name_pattern import NamePattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubetls_sdk.authz.fields import Fields
-    from kubetls_sdk.bundle import TrustBundle
     from kubetls_sdk.spiffe_id import TrustDomain
 
 __all__ = ("LABEL", "bundle_of", "matching", "name_of", "one", "parse_duration", "patterns_of")
@@ -61,10 +60,16 @@ def name_of(fields: Fields) -> str:
     return matching(fields, "name", _NAME, "a DNS label")
 
 
-def bundle_of(fields: Fields, name: str, domain: TrustDomain) -> TrustBundle:
-    """The authorities of a trust domain, at least one and none of another domain."""
+def bundle_of(
+    fields: Fields,
+    name: str,
+    domain: TrustDomain,
+    *,
+    parse: Callable[[TrustDomain, bytes], TrustBundle] = TrustBundle.parse,
+) -> TrustBundle:
+    """The authorities of a trust domain, at least one."""
     try:
-        bundle = parse_bundle(domain, fields.text(name).encode())
+        bundle = parse(domain, fields.text(name).encode())
     except BundleError as err:
         raise fields.error(f"{name}: {err}", fields.line_of(name)) from None
     if not bundle.authorities:

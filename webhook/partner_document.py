@@ -20,6 +20,7 @@
 Rules:
     1. The profile is written down with what it authenticates by; a field that would be ignored is
        an error.
+    2. A bundle whose authorities say that they are of another trust domain is one, too.
 
 Spec: SPIFFE Federation §5.1, §5.2.
 """
@@ -29,6 +30,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.authz.fields import Fields
+from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.federation.bundle_document import parse_bundle
 from kubetls_sdk.federation.partner import Endpoint, Profile
 from kubetls_sdk.federation.partner import Partner as FederatedPartner
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
@@ -74,7 +77,7 @@ def read_partner(fields: Fields) -> Partner:
         useless = fields.first(*_OF_ENDPOINTS)
         if useless is not None:
             raise fields.error(f"expected {useless} beside an endpoint", fields.line_of(useless))
-        values["bundle"] = bundle_of(fields, "bundle", domain)
+        values["bundle"] = bundle_of(fields, "bundle", domain, parse=parse_bundle)
     return fields.made(Partner, values)
 
 
@@ -83,6 +86,8 @@ def _federated(fields: Fields, domain: TrustDomain) -> FederatedPartner:
     values: dict[str, Any] = {"trust_domain": domain, "endpoint": endpoint, "bundle": bootstrap}
     if fields.has("refresh"):
         refresh = _inner(fields, "refresh", REFRESH_FIELDS)
+        if not refresh.has(*REFRESH_FIELDS):
+            raise refresh.error("expected minimum or maximum in refresh")
         for field, name in (("minimum", "min"), ("maximum", "max")):
             if refresh.has(field):
                 values[f"{name}_refresh_seconds"] = _seconds(refresh, field)
@@ -110,8 +115,9 @@ def _check_times(fields: Fields, values: dict[str, Any]) -> None:
 
 
 def _endpoint(fields: Fields, domain: TrustDomain) -> tuple[Endpoint, TrustBundle | None]:
-    values: dict[str, Any] = {"url": fields.text("url"), "profile": fields.text("profile")}
-    if values["profile"] == Profile.WEB:
+    profile = one(fields, "profile", _profile)
+    values: dict[str, Any] = {"url": fields.text("url"), "profile": profile}
+    if profile is Profile.WEB:
         _check_web(fields)
         if fields.has("roots"):
             values["roots"] = fields.text("roots")
@@ -122,6 +128,12 @@ def _endpoint(fields: Fields, domain: TrustDomain) -> tuple[Endpoint, TrustBundl
         values["spiffe_id"] = one(fields, "serverId", SpiffeId.parse)
     endpoint = fields.made(Endpoint, values)
     return endpoint, _bootstrap(fields, endpoint, domain)
+
+
+def _profile(text: str) -> Profile:
+    if text not in tuple(Profile):
+        raise ConfigurationError(f"expected {' or '.join(Profile)}, got {text!r}")
+    return Profile(text)
 
 
 def _check_web(fields: Fields) -> None:
@@ -139,7 +151,9 @@ def _bootstrap(fields: Fields, endpoint: Endpoint, domain: TrustDomain) -> Trust
             "expected bootstrap, which verifies the first fetch, beside a serverId of the partner's"
             " own trust domain, and only there"
         )
-    return bundle_of(fields, "bootstrap", domain) if is_own else None
+    if not is_own:
+        return None
+    return bundle_of(fields, "bootstrap", domain, parse=parse_bundle)
 
 
 def _inner(fields: Fields, name: str, known: frozenset[str]) -> Fields:

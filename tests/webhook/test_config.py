@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.federation import Endpoint, Profile
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.testing import DevelopmentCA
 from webhook.config import KeyType, Lifetime, Mode, PlatformConfig
@@ -171,6 +172,220 @@ class TestRefused:
         text = "partners: [{name: a, trustDomain: a.b, namespaces: [c], bundle: '  '}]"
         with pytest.raises(ConfigurationError, match="bundle"):
             PlatformConfig.parse(ZONE + text)
+
+
+PARTNER_CA = DevelopmentCA("partner.example")
+PEM = json.dumps(PARTNER_CA.bundle.to_pem().decode())
+WEB = "{url: 'https://a.example/b', profile: https_web, webRoots: true}"
+SPIFFE = (
+    "{url: 'https://10.0.0.7:8443/', profile: https_spiffe,"
+    f" serverId: 'spiffe://partner.example/bundles', bootstrap: {PEM}}}"
+)
+
+
+def fetched(endpoint=WEB, more="", *others):
+    """A partner with an endpoint, and others."""
+    entry = f"{{name: acme, trustDomain: partner.example, namespaces: [shop], endpoint: {endpoint}"
+    return f"{ZONE}partners: [{', '.join([entry + more + '}', *others])}]"
+
+
+def federated(text):
+    return PlatformConfig.parse(text).partners["acme"].federated
+
+
+class TestEndpoint:
+    def test_web(self):
+        """The web's roots vouch for the server, when that is written down; times have defaults."""
+        found = federated(fetched())
+        assert found.trust_domain == PARTNER_CA.trust_domain
+        assert found.endpoint == Endpoint(url="https://a.example/b", profile=Profile.WEB)
+        assert found.bundle is None
+        times = (found.min_refresh_seconds, found.max_refresh_seconds, found.max_stale_seconds)
+        assert times == (60, 3600, 86400)
+
+    def test_own_roots(self):
+        """Other roots may vouch for it instead."""
+        found = federated(fetched(WEB.replace("webRoots: true", f"roots: {PEM}")))
+        assert found.endpoint.roots == json.loads(PEM)
+
+    def test_spiffe(self):
+        """The server proves its SPIFFE ID by the bundle of its own trust domain."""
+        found = federated(fetched(SPIFFE))
+        assert str(found.endpoint.spiffe_id) == "spiffe://partner.example/bundles"
+        assert found.bundle == PARTNER_CA.bundle
+
+    def test_server_of_another_partner(self):
+        """The bundle of another partner verifies the server, and may be fetched itself."""
+        other = DevelopmentCA("other.example").bundle.to_pem().decode()
+        endpoint = (
+            "{url: 'https://b/', profile: https_spiffe, serverId: 'spiffe://other.example/b'}"
+        )
+        text = fetched(
+            endpoint,
+            "",
+            f"{{name: other, trustDomain: other.example, namespaces: [x],"
+            f" bundle: {json.dumps(other)}}}",
+        )
+        partner = PlatformConfig.parse(text).partners["acme"]
+        assert partner.federated.bundle is None
+        assert partner.server_domain == TrustDomain("other.example")
+
+    def test_times(self):
+        """How often to ask, within bounds, and how long an answer is good."""
+        more = ", refresh: {minimum: 5s, maximum: 2h}, maximumAge: 3d"
+        found = federated(fetched(WEB, more))
+        times = (found.min_refresh_seconds, found.max_refresh_seconds, found.max_stale_seconds)
+        assert times == (5, 7200, 3 * 86400)
+
+    def test_equal_texts_are_equal_configurations(self):
+        """What has not changed is not told as a change."""
+        text = fetched(SPIFFE)
+        assert PlatformConfig.parse(text) == PlatformConfig.parse(text)
+        assert hash(PlatformConfig.parse(text).partners["acme"])
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            pytest.param(fetched(WEB, f", bundle: {PEM}"), "one of bundle and endpoint", id="both"),
+            pytest.param(
+                ZONE + "partners: [{name: a, trustDomain: a.b, namespaces: [c]}]",
+                "platform.yaml:3: expected one of bundle and endpoint",
+                id="neither",
+            ),
+            pytest.param(
+                fetched().replace("trustDomain: partner.example, ", ""),
+                "expected a field 'trustDomain'",
+                id="no trust domain",
+            ),
+            pytest.param(
+                fetched().replace("partner.example", "example.org"),
+                "in one zone or partner only",
+                id="our own trust domain",
+            ),
+            pytest.param(
+                fetched().replace("}]\n", "}, {name: z, trustDomain: partner.example}]\n", 1),
+                "in one zone or partner only",
+                id="another zone's",
+            ),
+            pytest.param(
+                fetched(
+                    WEB,
+                    "",
+                    f"{{name: b, trustDomain: partner.example, endpoint: {WEB}, namespaces: [x]}}",
+                ),
+                "in one zone or partner only",
+                id="two partners of one",
+            ),
+            pytest.param(fetched("[]"), "at least one value", id="no endpoint"),
+            pytest.param(fetched(f"[{WEB}, {WEB}]"), "expected one endpoint", id="two"),
+            pytest.param(fetched(WEB.replace("https://", "http://")), "https URL", id="http"),
+            pytest.param(fetched(WEB.replace("//a", "//u:p@a")), "without credentials", id="user"),
+            pytest.param(
+                fetched(WEB.replace("_web", "")), "expected https_web or https_spiffe", id="profile"
+            ),
+            pytest.param(
+                fetched("{url: 'https://a/'}"), "expected a field 'profile'", id="no profile"
+            ),
+            pytest.param(
+                fetched(WEB.replace(", webRoots: true", "")), "webRoots: true or roots", id="no one"
+            ),
+            pytest.param(
+                fetched(WEB.replace("true", "false")), "webRoots: true or roots", id="no web roots"
+            ),
+            pytest.param(
+                fetched(WEB.replace("true", f"true, roots: {PEM}")),
+                "webRoots: true or roots",
+                id="both kinds of roots",
+            ),
+            pytest.param(
+                fetched(WEB.replace("webRoots: true", "roots: x")),
+                "roots to be PEM certificates",
+                id="roots that are none",
+            ),
+            pytest.param(
+                fetched(WEB.replace("true", "true, serverId: 'spiffe://a/b'")),
+                "serverId with https_spiffe only",
+                id="web with a SPIFFE ID",
+            ),
+            pytest.param(
+                fetched(WEB.replace("true", f"true, bootstrap: {PEM}")),
+                "bootstrap with https_spiffe only",
+                id="web with a bundle",
+            ),
+            pytest.param(
+                fetched(SPIFFE.replace("}", ", webRoots: true}")),
+                "webRoots with https_web only",
+                id="spiffe with web roots",
+            ),
+            pytest.param(
+                fetched(SPIFFE.replace(", serverId: 'spiffe://partner.example/bundles'", "")),
+                "expected the SPIFFE ID of the server",
+                id="spiffe without ID",
+            ),
+            pytest.param(
+                fetched(SPIFFE.replace("example/bundles", "example")),
+                "expected the SPIFFE ID of the server",
+                id="ID without path",
+            ),
+            pytest.param(
+                fetched(SPIFFE.replace(f", bootstrap: {PEM}", "")),
+                "expected bootstrap",
+                id="no bootstrap",
+            ),
+            pytest.param(
+                fetched(SPIFFE.replace("partner.example/b", "other.example/b")),
+                "and only there",
+                id="bootstrap of nobody",
+            ),
+            pytest.param(
+                fetched("{url: 'https://a/', profile: https_spiffe, serverId: 'spiffe://o/b'}"),
+                "expected a partner of the trust domain of its serverId",
+                id="server of a stranger",
+            ),
+            pytest.param(
+                fetched(
+                    "{url: 'https://a/', profile: https_spiffe, serverId: 'spiffe://example.org/b'}"
+                ),
+                "expected a partner of the trust domain of its serverId",
+                id="server of ours",
+            ),
+            pytest.param(fetched(WEB, ", refresh: {}"), "minimum or maximum", id="empty refresh"),
+            pytest.param(
+                fetched(WEB, ", refresh: {minimum: 2h}"),
+                "expected refresh.minimum up to refresh.maximum",
+                id="turned round",
+            ),
+            pytest.param(
+                fetched(WEB, ", maximumAge: 2m"),
+                "expected maximumAge to be 3 refresh.minimum or more",
+                id="too young",
+            ),
+            pytest.param(fetched(WEB, ", maximumAge: 1.5h"), "a duration such as", id="duration"),
+            pytest.param(
+                ZONE + partner_text() + "    maximumAge: 1h\n",
+                "expected maximumAge beside an endpoint",
+                id="age of a bundle",
+            ),
+            pytest.param(
+                ZONE
+                + partner_text(domain="a.example").replace("trustDomain: a.e", "trustDomain: b.e"),
+                "expected authorities of 'spiffe://b.example'",
+                id="bundle of another domain",
+            ),
+            pytest.param(
+                fetched(SPIFFE.replace("partner.example/", "x.example/")).replace(
+                    "trustDomain: partner.example", "trustDomain: x.example"
+                ),
+                "expected authorities of 'spiffe://x.example'",
+                id="bootstrap of another domain",
+            ),
+        ],
+    )
+    def test_refused(self, text, message):
+        """What would be ignored, or trusted by mistake, is an error with file and line."""
+        with pytest.raises(ConfigurationError, match=r"platform\.yaml:[0-9]") as caught:
+            PlatformConfig.parse(text)
+        assert message in str(caught.value)
 
 
 class TestParseDuration:
