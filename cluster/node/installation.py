@@ -84,7 +84,7 @@ class NodeInstallation:
 def write_webhook_image(path: Path) -> Path:
     """Write the image of the control plane, with what `webhook/Dockerfile` has in it."""
     groups = tomllib.loads((binaries.ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    requirements = ["kubetls-sdk[asgi,fast,cli,metrics]", *groups["webhook"]]
+    requirements = ["kubetls-sdk[asgi,fast,cli,metrics,federation]", *groups["webhook"]]
     packages = [binaries.ROOT / "kubetls_sdk", binaries.ROOT / "webhook"]
     return write_image(
         path,

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from webhook import config_document
+from webhook import config_document, partner_document
 from webhook.config import KeyType, Mode, PlatformConfig
 from webhook.names import INJECTOR, SERVING_SECRET
 
@@ -38,7 +38,13 @@ class TestSchema:
         [
             pytest.param(PLATFORM, config_document._TOP - {"version"}, id="platform"),
             pytest.param(ZONE, config_document._ZONE, id="zone"),
-            pytest.param(PARTNER, config_document._PARTNER, id="partner"),
+            pytest.param(PARTNER, partner_document.PARTNER_FIELDS, id="partner"),
+            pytest.param(
+                PARTNER["endpoint"]["properties"], partner_document.ENDPOINT_FIELDS, id="endpoint"
+            ),
+            pytest.param(
+                PARTNER["refresh"]["properties"], partner_document.REFRESH_FIELDS, id="refresh"
+            ),
             pytest.param(RULE, config_document._RULE, id="rule"),
             pytest.param(RULE["lifetime"]["properties"], config_document._LIFETIME, id="lifetime"),
         ],

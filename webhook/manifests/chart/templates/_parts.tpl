@@ -36,6 +36,9 @@
 {{- range include "kubetls.zones" . | fromYamlArray }}
 - kubetls-trust-{{ .name }}
 {{- end }}
+{{- range .Values.platform.partners }}{{ if .endpoint }}
+- kubetls-partner-{{ .name }}
+{{- end }}{{ end }}
 {{- end -}}
 
 {{- define "kubetls.labels" -}}
