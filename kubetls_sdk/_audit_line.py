@@ -59,7 +59,8 @@ def closing(entry: AuditRecord) -> str:
     return (
         f',"generation":{"null" if entry.generation is None else entry.generation}'
         f',"sample":{entry.sample},"tls":{_quoted(entry.tls)},"user":{_user_text(entry.user)}'
-        f',"checks":{"null" if entry.checks is None else entry.checks.text}}}'
+        f',"checks":{"null" if entry.checks is None else entry.checks.text}'
+        f',"forwarded":{_quoted(entry.forwarded)}}}'
     )
 
 

@@ -103,6 +103,8 @@ class AuditRecord(NamedTuple):
         tls: Version of TLS, where that is known.
         user: Issuer and subject of the end user, None without one.
         checks: The results of the five checks, None where nobody asked for anything yet.
+        forwarded: The identity of the client that a believed proxy has forwarded the request of;
+            `spiffe_id` then is the proxy.
     """
 
     time: float
@@ -122,6 +124,7 @@ class AuditRecord(NamedTuple):
     tls: str | None = None
     user: tuple[str, str] | None = None
     checks: Checks | None = None
+    forwarded: str | None = None
 
     def __str__(self) -> str:
         return line(self, around(self))
@@ -179,7 +182,7 @@ class Recorder:
 
     def _around(self, entry: AuditRecord) -> tuple[str, str]:
         # All but time and path; the text of the checks, whose own hash is slow.
-        key = (*entry[1:7], *entry[8:16], entry.checks and entry.checks.text)
+        key = (*entry[1:7], *entry[8:16], entry.checks and entry.checks.text, entry.forwarded)
         found = self._parts.get(key)
         if found is None:
             if len(self._parts) >= _MAX_PARTS:
@@ -249,6 +252,7 @@ def record(
     tls: str | None = None,
     user: tuple[str, str] | None = None,
     checks: Checks | None = None,
+    forwarded: str | None = None,
 ) -> None:
     """Write a record; the arguments are the fields of `AuditRecord`, `allowed` its `decision`."""
     recorder = _recorder
@@ -276,6 +280,7 @@ def record(
             tls,
             user,
             checks,
+            cut(forwarded),
         ),
         logging.INFO if allowed else logging.WARNING,
     )
@@ -293,6 +298,7 @@ def record_decision(
     tls: str | None = None,
     user: tuple[str, str] | None = None,
     is_user_asked: bool = False,
+    forwarded: str | None = None,
 ) -> None:
     """Write what a policy said about one call of a verified or anonymous peer."""
     recorder = _recorder
@@ -313,6 +319,7 @@ def record_decision(
         tls=tls,
         user=user,
         is_user_asked=is_user_asked,
+        forwarded=forwarded,
     )
     recorder.write(entry, logging.INFO if decision.allowed else logging.WARNING)
 
@@ -330,6 +337,7 @@ def decision_record(
     tls: str | None,
     user: tuple[str, str] | None = None,
     is_user_asked: bool = False,
+    forwarded: str | None = None,
 ) -> AuditRecord:
     """Make the record of what a policy said, now; nothing is written."""
     allowed, shadow, is_known = decision.allowed, decision.shadow, spiffe_id is not None
@@ -351,6 +359,7 @@ def decision_record(
         tls,
         user,
         decided(allowed, is_known, user is not None, is_user_asked),
+        cut(forwarded),
     )
 
 

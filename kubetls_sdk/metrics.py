@@ -32,6 +32,7 @@ __all__ = (
     "GENERATION",
     "HANDSHAKES",
     "HANDSHAKE_SECONDS",
+    "IDENTITY_HEADERS",
     "MAX_LABEL_SETS",
     "METRICS",
     "POLICY_LOADED",
@@ -68,6 +69,7 @@ REQUESTS = "kubetls_requests_total"
 DECISION_SECONDS = "kubetls_decision_seconds"
 POLICY_RELOADS = "kubetls_policy_reloads_total"
 POLICY_LOADED = "kubetls_policy_loaded_timestamp_seconds"
+IDENTITY_HEADERS = "kubetls_identity_headers_removed_total"
 USER_TOKENS = "kubetls_user_tokens_total"
 USER_KEY_FETCHES = "kubetls_user_key_fetches_total"
 
@@ -168,6 +170,11 @@ METRICS = (
         ("result",),
     ),
     Metric(POLICY_LOADED, "gauge", "When the policy in force was loaded."),
+    Metric(
+        IDENTITY_HEADERS,
+        "counter",
+        "Header fields of requests that claimed an identity, and were removed.",
+    ),
     Metric(
         USER_TOKENS,
         "counter",

@@ -37,10 +37,13 @@ _REFUSED_HEADERS = frozenset(
         "authorization", "connection", "content-length", "cookie", "forwarded", "host",
         "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
         "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "via", "x-real-ip",
-        "x-client-cert", "dpop", "txn-token",
+        "dpop", "txn-token",
     }
 )  # fmt: skip
-_REFUSED_PREFIXES = (":", "grpc-", "x-forwarded-", "x-spiffe-", "x-envoy-", "sec-", "ssl-client-")
+_REFUSED_PREFIXES = (
+    ":", "grpc-", "x-forwarded-", "x-spiffe-", "x-envoy-", "sec-", "ssl-client-", "client-cert",
+    "x-client-cert",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ def check_header(name: str) -> None:
     """
     if not _HEADER.fullmatch(name):
         raise ConfigurationError(f"expected a header name in lower case, got {name!r}")
-    if name in _REFUSED_HEADERS or name.startswith(_REFUSED_PREFIXES):
+    spelled = name.replace("_", "-")
+    if spelled in _REFUSED_HEADERS or spelled.startswith(_REFUSED_PREFIXES):
         raise ConfigurationError(
             f"expected a header that no proxy, browser or protocol sets, got {name!r}"
         )
@@ -163,6 +167,13 @@ def _time(names: tuple[str, ...], request: Request) -> tuple[Any, ...]:
     return (_CLOCKS[names[0]](now.astimezone(UTC)),)
 
 
+def _forwarded(names: tuple[str, ...], request: Request) -> tuple[Any, ...]:
+    client = request.details.forwarded
+    if client is None:
+        return ()
+    return (str(client if names[0] == "spiffeId" else client.trust_domain),)
+
+
 _CLOCKS: Mapping[str, Callable[[datetime], object]] = {
     "now": lambda now: now,
     "clock": lambda now: now.time().replace(tzinfo=None),
@@ -177,4 +188,5 @@ ROOTS: Mapping[str, Callable[[tuple[str, ...], Request], tuple[Any, ...]]] = {
     "source": _source,
     "request": _request,
     "time": _time,
+    "forwarded": _forwarded,
 }

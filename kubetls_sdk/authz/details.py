@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from kubetls_sdk.spiffe_id import SpiffeId
+
 __all__ = (
     "ACTION",
     "GRPC",
@@ -71,6 +73,10 @@ class Details(Protocol):
     def now(self) -> datetime | None:
         """Aware time of the request, for time windows."""
 
+    @property
+    def forwarded(self) -> SpiffeId | None:
+        """On whose behalf a proxy calls that is believed about it; never the caller itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestDetails:
@@ -83,6 +89,7 @@ class RequestDetails:
     user: Mapping[str, object] | None = None
     resource: Mapping[str, object] | None = None
     now: datetime | None = None
+    forwarded: SpiffeId | None = None
 
 
 NO_DETAILS: Final = RequestDetails()

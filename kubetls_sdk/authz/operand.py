@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from kubetls_sdk.authz.attribute import WEEKDAYS, Attribute, Network, host_only
 from kubetls_sdk.authz.condition import Operator
 from kubetls_sdk.authz.details import PSEUDO_METHODS
-from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.exceptions import ConfigurationError, SpiffeIdError
+from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +69,20 @@ def _method(value: Any) -> str:
     return _text(value)
 
 
+def _spiffe_id(value: Any) -> str:
+    try:
+        return str(SpiffeId.parse(_text(value)))
+    except SpiffeIdError as err:
+        raise ConfigurationError(str(err)) from err
+
+
+def _trust_domain(value: Any) -> str:
+    try:
+        return str(TrustDomain.parse(_text(value)))
+    except SpiffeIdError as err:
+        raise ConfigurationError(str(err)) from err
+
+
 def _instant(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(_text(value))
@@ -97,6 +112,8 @@ FIXED_TYPES: Mapping[str, tuple[Callable[[Any], Any], frozenset[Operator]]] = {
     "request.port": (_port, _EQUALITY | _MEMBERSHIP),
     "request.method": (_method, _EQUALITY | _MEMBERSHIP),
     "request.path": (_text, _EQUALITY | _MEMBERSHIP | _AFFIX),
+    "forwarded.spiffeId": (_spiffe_id, _EQUALITY | _MEMBERSHIP),
+    "forwarded.trustDomain": (_trust_domain, _EQUALITY | _MEMBERSHIP),
     "time.now": (_instant, _ORDER),
     "time.clock": (_clock, _ORDER),
     "time.weekday": (_weekday, _EQUALITY | _MEMBERSHIP),

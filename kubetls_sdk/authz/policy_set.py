@@ -149,6 +149,7 @@ class PolicySet:
             user=user,
             resource=attributes,
             now=details.now,
+            forwarded=details.forwarded,
         )
         return self.decide(caller, ACTION, f"{resource}/{action}", rest)
 

@@ -24,8 +24,11 @@ __all__ = ("ANONYMOUS", "RecordedRequest")
 ANONYMOUS = "anonymous"
 _TEXTS = ("host", "source")
 _FIELDS = frozenset(
-    {"from", "method", "path", "user", "resource", "headers", "host", "port", "source", "now"}
-)
+    {
+        "from", "method", "path", "user", "resource", "headers", "host", "port", "source", "now",
+        "forwarded",
+    }
+)  # fmt: skip
 _PSEUDO = {"WEBSOCKET": WEBSOCKET, "GRPC": GRPC, "ACTION": ACTION}
 
 
@@ -58,7 +61,7 @@ class RecordedRequest:
 
         Raises:
             ConfigurationError: A field is missing, unknown or of the wrong type.
-            SpiffeIdError: `from` is not a SPIFFE ID.
+            SpiffeIdError: `from` or `forwarded` is not a SPIFFE ID.
         """
         unknown = fields.keys() - _FIELDS
         if unknown:
@@ -76,6 +79,7 @@ class RecordedRequest:
 def _details(fields: Mapping[str, Any]) -> RequestDetails:
     headers = _mapping(fields, "headers") or {}
     now = fields.get("now")
+    forwarded = _optional(fields, "forwarded")
     port = fields.get("port")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int)):
         raise ConfigurationError(f"expected port to be a number, got {port!r}")
@@ -87,6 +91,7 @@ def _details(fields: Mapping[str, Any]) -> RequestDetails:
         user=_mapping(fields, "user"),
         resource=_mapping(fields, "resource"),
         now=None if now is None else _instant(now),
+        forwarded=None if forwarded is None else SpiffeId.parse(forwarded),
     )
 
 

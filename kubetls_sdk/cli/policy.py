@@ -90,6 +90,7 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--port", type=int),
         click.option("--source", metavar="ADDRESS", help="Of the connection's other end."),
         click.option("--now", metavar="TIME", help="Such as 2026-12-31T18:00:00Z."),
+        click.option("--forwarded", metavar="ID", help="On whose behalf a believed proxy calls."),
     ):
         command = option(command)
     return command

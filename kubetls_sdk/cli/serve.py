@@ -12,6 +12,7 @@ from kubetls_sdk.cli.implementation import check_implementations
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorizer import AnyVerified
 from kubetls_sdk.server.edge import Edge
+from kubetls_sdk.server.forwarded import ForwardedFrom
 from kubetls_sdk.server.mutual_tls import MutualTls
 from kubetls_sdk.server.probes import Probes
 from kubetls_sdk.server.uvicorn import run
@@ -67,6 +68,14 @@ def _option(
 @_option("--edge-host", "0.0.0.0", help="Its address.")  # noqa: S104 - it is public
 @_option("--edge-certificate", metavar="PATH", help="Its PEM chain; followed.")
 @_option("--edge-key", metavar="PATH", help="Its PEM key; followed.")
+@_option(
+    "--forwarded-from", (), multiple=True, metavar="ID",
+    help="Believe the proxy with this SPIFFE ID about its clients; repeatable.",
+)  # fmt: skip
+@_option(
+    "--forwarded-header", type=click.Choice(["client-cert", "x-forwarded-client-cert"]),
+    help="How it tells: by RFC 9440 (the default), or as Envoy does.",
+)  # fmt: skip
 @_option("--allow-tls12", False, is_flag=True, help="Also TLS 1.2; costs and protects less.")
 @_option("--handshake-timeout", 10.0, help="Seconds for a TLS handshake.")
 @_option("--max-handshakes", 1024, help="Unfinished handshakes at once, per process.")
@@ -113,6 +122,7 @@ def serve(app: str, **options: Any) -> None:
         "policy": _policy(options),
         "probes": _probes(options),
         "edge": _edge(options),
+        "forwarded": _forwarded(options),
         "anonymous_paths": options.pop("anonymous_path"),
         "reload_dirs": list(options.pop("reload_dir")) or None,
     }
@@ -171,3 +181,12 @@ def _edge(options: dict[str, Any]) -> Edge | None:
     if settings["certificate"] is None or settings["key"] is None:
         raise ConfigurationError("expected --edge-certificate and --edge-key with --edge-port")
     return Edge(**settings)
+
+
+def _forwarded(options: dict[str, Any]) -> ForwardedFrom | None:
+    proxies, header = options.pop("forwarded_from"), options.pop("forwarded_header")
+    if not proxies:
+        if header is not None:
+            raise ConfigurationError("expected --forwarded-from with --forwarded-header")
+        return None
+    return ForwardedFrom(proxies=proxies, header=header or "client-cert")

@@ -16,6 +16,7 @@ from grpc import aio
 
 from kubetls_sdk.server._grpc_admission import Admission
 from kubetls_sdk.server._grpc_call import ThreadedCalls, watched
+from kubetls_sdk.server._grpc_details import harmless
 from kubetls_sdk.server._grpc_entry import RefusedCallError
 from kubetls_sdk.server._grpc_gate import Door
 from kubetls_sdk.server._grpc_message import (
@@ -150,6 +151,10 @@ class _UnaryContext:
     def __init__(self, context: Any, entry: Entry) -> None:
         self._context = context
         self.kubetls_entry = entry
+
+    def invocation_metadata(self) -> Any:
+        """What came with the call, without claims of identity."""
+        return harmless(self._context.invocation_metadata())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

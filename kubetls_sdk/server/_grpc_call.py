@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from kubetls_sdk.server._grpc_admission import Admission
+from kubetls_sdk.server._grpc_details import harmless
 from kubetls_sdk.server._grpc_entry import RefusedCallError
 from kubetls_sdk.server._grpc_gate import Door
 from kubetls_sdk.server._grpc_message import (
@@ -201,6 +202,10 @@ class _ContextWithEntry:
         self._context = context
         self.kubetls_entry = entry
 
+    def invocation_metadata(self) -> Any:
+        """What came with the call, without claims of identity."""
+        return harmless(self._context.invocation_metadata())
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
@@ -217,6 +222,10 @@ def _argument(handler: Any, requests: Iterator[bytes], admission: Admission, met
 def _with_entry(context: Any, entry: Entry) -> Any:
     try:
         context.kubetls_entry = entry
+        found = context.invocation_metadata()
+        kept = harmless(found)
+        if len(kept) != len(found or ()):
+            context.invocation_metadata = lambda: kept
     except AttributeError:
         return _ContextWithEntry(context, entry)
     return context

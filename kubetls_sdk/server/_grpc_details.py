@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from kubetls_sdk.server.identity_headers import claims_identity
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from kubetls_sdk.spiffe_id import SpiffeId
     from kubetls_sdk.users.user import User
 
-__all__ = ("GrpcDetails", "address_of", "headers_of")
+__all__ = ("GrpcDetails", "address_of", "harmless", "headers_of")
 
 _SCHEMES = ("ipv4", "ipv6")
 _UNKNOWN_HOST = "?"  # as one of the wrong shape: neither the named one nor another one
@@ -75,8 +78,14 @@ class GrpcDetails:
 
     @property
     def headers(self) -> Iterable[tuple[bytes, bytes]]:
-        """The metadata as sent; binary values (`-bin`) decoded."""
+        """The metadata as sent, without claims of identity; binary values (`-bin`) decoded."""
         return headers_of(self._context)
+
+    @property
+    def forwarded(self) -> SpiffeId | None:
+        """Nobody: gRPC servers believe no proxy."""
+        self.is_touched = True
+        return None
 
     @property
     def user(self) -> Mapping[str, object] | None:
@@ -99,7 +108,12 @@ class GrpcDetails:
 
 def headers_of(context: Any) -> list[tuple[bytes, bytes]]:
     """The metadata of a call as header fields, in their order."""
-    return [(_bytes(key), _bytes(value)) for key, value in context.invocation_metadata() or ()]
+    return [(_bytes(key), _bytes(value)) for key, value in harmless(context.invocation_metadata())]
+
+
+def harmless(metadata: Any) -> tuple[Any, ...]:
+    """Metadata without the entries that claim an identity: they prove nothing."""
+    return tuple(entry for entry in metadata or () if not claims_identity(_bytes(entry[0])))
 
 
 def address_of(peer: str) -> str:

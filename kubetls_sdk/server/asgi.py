@@ -10,7 +10,8 @@ Rules:
        proves nothing is refused in any case.
     5. What is under way is decided again when the policy changes.
     6. Identity headers from outside are removed: they prove nothing here, and an application that
-       was behind a proxy before may still read them.
+       was behind a proxy before may still read them. Of a proxy that `forwarded` names, the
+       client's certificate is verified first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from kubetls_sdk.server.authorize import POLICY_KEY
 from kubetls_sdk.server.caller import SCOPE_KEY
 from kubetls_sdk.server.connection import EXTENSION, PeerConnection, with_connection
 from kubetls_sdk.server.ending import end_of_response, end_of_websocket
+from kubetls_sdk.server.forwarded import FORWARDED_KEY
 from kubetls_sdk.server.granian import is_granian, refuse_start
 from kubetls_sdk.server.identity_headers import inspect_headers
 from kubetls_sdk.server.open_requests import OpenRequests
@@ -38,8 +40,10 @@ from kubetls_sdk.server.websocket import WebSocketSession
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from kubetls_sdk.server._forwarding import Forwarding
     from kubetls_sdk.server._user_check import UserCheck
     from kubetls_sdk.server.authorizer import Authorizer, AuthorizerHolder
+    from kubetls_sdk.server.forwarded import ForwardedFrom
     from kubetls_sdk.source import Source
     from kubetls_sdk.users.authentication import Users
 
@@ -63,6 +67,7 @@ class KubeTLSMiddleware:
         users: Authenticates end users as well; its maker starts and closes it. Then each request
             needs a user whose token is valid, unless the rule that allows it says `user: optional`.
         user_grace: Seconds that an answer may go on after its user's token has expired.
+        forwarded: The proxies that are believed about the certificates of their clients.
 
     Raises:
         ConfigurationError: Anonymous paths without `optional`, or one that is not a path.
@@ -78,9 +83,11 @@ class KubeTLSMiddleware:
         anonymous_paths: Iterable[str] = (),
         users: Users | None = None,
         user_grace: float = 5.0,
+        forwarded: ForwardedFrom | None = None,
     ) -> None:
         self.app = app
         self._user_check = None if users is None else _user_check(users, user_grace)
+        self._forwarding = None if forwarded is None else _forwarding(forwarded)
         self._verdicts = Verdicts(policy)
         self._open = OpenRequests(self._verdicts, self._user_check)
         self._optional = optional
@@ -135,7 +142,10 @@ class KubeTLSMiddleware:
     async def _serve(self, scope: Any, serving: Awaitable[None]) -> None:
         """Serve a request that was let in, and know it as long as it is under way."""
         connection: PeerConnection = scope["extensions"][EXTENSION]
-        self._open.add(connection, scope, end_of_response(connection, scope))
+        end = end_of_response(connection, scope)
+        self._open.add(connection, scope, end)
+        if self._forwarding is not None and FORWARDED_KEY in scope:
+            serving = self._forwarding.serve(scope, serving, end)
         try:
             await serving
         finally:
@@ -163,9 +173,13 @@ class KubeTLSMiddleware:
         connection: PeerConnection = scope["extensions"][EXTENSION]
         connection.websockets.add(session.end)
         expiry = None if check is None else check.expire(scope, session.end)
-        self._open.add(connection, scope, end_of_websocket(connection, session))
+        end = end_of_websocket(connection, session)
+        self._open.add(connection, scope, end)
+        serving = self.app(scope, receive, session.send)
+        if self._forwarding is not None and FORWARDED_KEY in scope:
+            serving = self._forwarding.serve(scope, serving, end)
         try:
-            await self.app(scope, receive, session.send)
+            await serving
         finally:
             self._open.discard(scope)
             connection.websockets.discard(session.end)
@@ -177,7 +191,9 @@ class KubeTLSMiddleware:
         connection = self._connection(scope)
         if isinstance(connection, Refusal):
             return connection
-        hosts = inspect_headers(scope)
+        hosts = self._inspect(scope, connection)
+        if isinstance(hosts, Refusal):
+            return hosts
         refused = await check.admit(scope, connection)
         if refused is not None:
             return refused
@@ -189,7 +205,9 @@ class KubeTLSMiddleware:
         connection = self._connection(scope)
         if isinstance(connection, Refusal):
             return connection
-        hosts = inspect_headers(scope)
+        hosts = self._inspect(scope, connection)
+        if isinstance(hosts, Refusal):
+            return hosts
         if hosts == 1 and not is_recorded():
             path, raw_path = scope["path"], scope.get("raw_path")
             admission = self._verdicts.allowed_before(connection, method, path, raw_path)
@@ -213,6 +231,12 @@ class KubeTLSMiddleware:
         scope[SCOPE_KEY] = scope.setdefault("state", {})["caller"] = connection.caller
         return connection
 
+    def _inspect(self, scope: Any, connection: PeerConnection) -> int | Refusal:
+        """Remove claims of identity, and count the `Host` fields."""
+        if self._forwarding is None:
+            return inspect_headers(scope)
+        return self._forwarding.inspect(scope, connection)
+
     def _ask(
         self, connection: PeerConnection, method: str, scope: Any, host_count: int
     ) -> Refusal | None:
@@ -235,6 +259,12 @@ class KubeTLSMiddleware:
             return Refusal.denied(connection, decision, scope)
         scope[POLICY_KEY] = Admission(self._verdicts, decision, method, path)
         return None
+
+
+def _forwarding(settings: ForwardedFrom) -> Forwarding:
+    from kubetls_sdk.server._forwarding import Forwarding
+
+    return Forwarding(settings)
 
 
 def _user_check(users: Users, grace: float) -> UserCheck:

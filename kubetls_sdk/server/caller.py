@@ -2,7 +2,8 @@
 """Who calls: the verified peer of a connection, as an application sees it.
 
 Rules:
-    1. A caller is made from a verified peer once for each connection; no header makes one.
+    1. A caller is made from a verified peer once for each connection; no header makes one. What
+       a named proxy tells about its client is beside it, and of another type.
     2. Anonymous is a value, and has no identity: it equals no SPIFFE ID.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from kubetls_sdk.server.forwarded import ForwardedClient
     from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
     from kubetls_sdk.verification import VerifiedPeer
 
@@ -31,10 +33,13 @@ class Caller:
     Attributes:
         peer: The result of the verification; None for an anonymous caller.
         spiffe_id: The identity that the peer proved; None for an anonymous caller.
+        forwarded: On whose behalf a proxy calls that is believed about it (see
+            `kubetls_sdk.server.forwarded`), else None. All else is about the proxy.
     """
 
     peer: VerifiedPeer | None = None
     spiffe_id: SpiffeId | None = None
+    forwarded: ForwardedClient | None = None
 
     @classmethod
     def of(cls, peer: VerifiedPeer | None) -> Caller:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from kubetls_sdk.server.authorizer import Authorizer, AuthorizerHolder
+    from kubetls_sdk.server.forwarded import ForwardedFrom
     from kubetls_sdk.users.settings import UserSettings
 
 __all__ = ("serve",)
@@ -52,6 +53,7 @@ async def serve(
     tls: MutualTls | None = None,
     anonymous_paths: Sequence[str] = (),
     users: UserSettings | str | os.PathLike[str] | None = None,
+    forwarded: ForwardedFrom | None = None,
     shutdown_trigger: Callable[..., Awaitable[None]] | None = None,
 ) -> None:
     """Serve until a signal or the trigger ends it.
@@ -63,6 +65,7 @@ async def serve(
         tls: How to speak TLS; what concerns uvicorn alone is not used.
         anonymous_paths: See `KubeTLSMiddleware`.
         users: End users to authenticate: settings, or the path of a users file.
+        forwarded: The proxies that are believed about their clients.
         shutdown_trigger: As for `hypercorn.asyncio.serve`.
 
     Raises:
@@ -82,6 +85,7 @@ async def serve(
             policy=choice.open(source.snapshot.trust_domain, check=user_choice.check),
             optional=settings.client_cert == "optional",
             anonymous_paths=anonymous_paths,
+            forwarded=forwarded,
         )
         secured = _SecuredConfig(config, settings, source, sweeper)
         _install()

@@ -9,6 +9,7 @@ from kubetls_sdk import audit, metrics
 from kubetls_sdk.authz import WEBSOCKET
 from kubetls_sdk.server import tracing
 from kubetls_sdk.server.end_user import USER_ASKED_KEY, user_names
+from kubetls_sdk.server.forwarded import forwarded_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,4 +68,5 @@ def write_request(connection: PeerConnection, decision: Decision, method: str, s
         tls=tls_version(scope),
         user=user_names(scope),
         is_user_asked=USER_ASKED_KEY in scope,
+        forwarded=forwarded_identity(scope),
     )

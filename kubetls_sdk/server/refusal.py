@@ -18,6 +18,7 @@ from kubetls_sdk import audit
 from kubetls_sdk.checks import Check, not_decided
 from kubetls_sdk.server import tracing
 from kubetls_sdk.server.end_user import user_names
+from kubetls_sdk.server.forwarded import forwarded_identity
 from kubetls_sdk.server.record import tls_version
 from kubetls_sdk.server.refusal_log import log_refusal
 
@@ -30,6 +31,8 @@ __all__ = ("POLICY_VIOLATION", "TITLES", "Refusal")
 
 POLICY_VIOLATION = 1008
 """The WebSocket close code of every refusal, before and after the handshake."""
+
+_MUTUAL_TLS = "MutualTLS"
 
 TITLES = {
     400: "Bad Request",
@@ -46,8 +49,8 @@ class Refusal:
     Attributes:
         status: HTTP status.
         ends: The connection whose life ends with the answer, and why.
-        challenge: `WWW-Authenticate` of a 401 about the end user; one about the peer ends the
-            connection.
+        challenge: `WWW-Authenticate` of a 401 about the end user or a forwarded client; one about
+            the peer ends the connection.
     """
 
     status: int
@@ -82,6 +85,13 @@ class Refusal:
         _log(connection, reason, scope)
         _audit(connection, reason, scope, checks)
         return cls(401, challenge=challenge)
+
+    @classmethod
+    def unproven_client(cls, connection: PeerConnection, reason: str, scope: Any) -> Refusal:
+        """401: the peer is who it is, but not whom it has forwarded the request of."""
+        _log(connection, reason, scope)
+        _audit(connection, reason, scope, not_decided(is_known=connection.spiffe_id is not None))
+        return cls(401, challenge=_MUTUAL_TLS)
 
     @classmethod
     def malformed(cls, connection: PeerConnection, reason: str, scope: Any) -> Refusal:
@@ -125,7 +135,7 @@ class Refusal:
         if self.challenge is not None:
             headers.append((b"www-authenticate", self.challenge.encode()))
         elif self.status == 401:  # RFC 9110 §11.6.1
-            headers.append((b"www-authenticate", b"MutualTLS"))
+            headers.append((b"www-authenticate", _MUTUAL_TLS.encode()))
             headers.append((b"connection", b"close"))
         return body, headers
 
@@ -152,6 +162,7 @@ def _audit(connection: PeerConnection, reason: str, scope: Any, checks: Checks) 
         tls=tls_version(scope),
         user=user_names(scope),
         checks=checks,
+        forwarded=forwarded_identity(scope),
     )
 
 
@@ -161,10 +172,12 @@ def _event(scope: Any) -> audit.Event:
 
 def _log(connection: PeerConnection, reason: str, scope: Any) -> None:
     method = scope.get("method", "websocket")
+    forwarded = forwarded_identity(scope)
     log_refusal(
         "request",
         reason,
         address=connection.address,
         spiffe_id=connection.spiffe_id,
-        detail=f"{method!r} {scope['path']!r}",
+        detail=f"{method!r} {scope['path']!r}"
+        + ("" if forwarded is None else f" on behalf of {forwarded}"),
     )

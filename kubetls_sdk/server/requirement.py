@@ -22,6 +22,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.authorize import authorize
 from kubetls_sdk.server.connection import EXTENSION
 from kubetls_sdk.server.end_user import USER_KEY, user_names
+from kubetls_sdk.server.forwarded import forwarded_identity
 from kubetls_sdk.server.record import tls_version
 from kubetls_sdk.server.refusal import Refusal
 from kubetls_sdk.server.refusal_log import log_refusal
@@ -95,6 +96,7 @@ class Requirement:
             tls=tls_version(scope),
             user=user_names(scope),
             is_user_asked=True,
+            forwarded=forwarded_identity(scope),
         )
 
     def _log(self, decision: Decision, connection: PeerConnection) -> None:

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.server.end_user import USER_ASKED_KEY, USER_KEY
+from kubetls_sdk.server.forwarded import FORWARDED_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from kubetls_sdk.spiffe_id import SpiffeId
 
 __all__ = ("ScopeDetails",)
 
@@ -61,6 +64,12 @@ class ScopeDetails:
         """All header fields, without those that claim an identity."""
         fields: Iterable[tuple[bytes, bytes]] = self._scope["headers"]
         return fields
+
+    @property
+    def forwarded(self) -> SpiffeId | None:
+        """On whose behalf the request came, where a named proxy told."""
+        found = self._scope.get(FORWARDED_KEY)
+        return None if found is None else found.spiffe_id
 
     @property
     def user(self) -> Mapping[str, object] | None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from kubetls_sdk.server.authorizer import Authorizer, AuthorizerHolder
     from kubetls_sdk.server.edge import Edge
+    from kubetls_sdk.server.forwarded import ForwardedFrom
     from kubetls_sdk.server.probes import Probes
     from kubetls_sdk.users.settings import UserSettings
 
@@ -60,6 +61,7 @@ class Config(uvicorn.Config):
             there.
         users: End users to authenticate: `kubetls_sdk.users.UserSettings`, or the path of a users
             file, which several processes need.
+        forwarded: The proxies that are believed about their clients, on the inner listener.
         options: Of `uvicorn.Config`, without those about TLS and `http`.
 
     Raises:
@@ -78,6 +80,7 @@ class Config(uvicorn.Config):
         audit_log: str | None = None,
         audit_sample: float = 1.0,
         users: UserSettings | str | os.PathLike[str] | None = None,
+        forwarded: ForwardedFrom | None = None,
         **options: Any,
     ) -> None:
         for name in options:
@@ -98,6 +101,7 @@ class Config(uvicorn.Config):
         self.audit_log = audit_log
         self.audit_sample = audit_sample
         self.users = UserChoice(users)
+        self.forwarded = forwarded
         self.service: Service | None = None
 
     def configure_logging(self) -> None:
@@ -164,6 +168,7 @@ class Config(uvicorn.Config):
             optional=optional,
             anonymous_paths=self.anonymous_paths,
             users=users,
+            forwarded=self.forwarded,
         )
         self.service = Service(self, source, inside, policy)
         self.lifespan_class = self.service.lifespan_class(self.lifespan_class)
@@ -229,9 +234,9 @@ def run(
         policy: An authorizer, or the paths of policy files; `AnyVerified()` leaves the decision
             to the application.
         tls: How to speak TLS; by default with the mounted volume.
-        options: `probes`, `edge`, `anonymous_paths`, `audit_log`, `audit_sample` and `users` of
-            `Config`, and uvicorn's own, such as `host`, `port`, `uds`, `workers`, `reload`,
-            `loop`, `ws` and `root_path`.
+        options: `probes`, `edge`, `anonymous_paths`, `audit_log`, `audit_sample`, `users` and
+            `forwarded` of `Config`, and uvicorn's own, such as `host`, `port`, `uds`, `workers`,
+            `reload`, `loop`, `ws` and `root_path`.
 
     Raises:
         ConfigurationError: A setting is missing or contradictory.

@@ -36,6 +36,7 @@ FIELDS = [
     "tls",
     "user",
     "checks",
+    "forwarded",
 ]
 
 
@@ -92,6 +93,7 @@ class TestRecord:
             "tls": None,
             "user": None,
             "checks": None,
+            "forwarded": None,
         }
 
     def test_refused_handshake(self, stream):

@@ -38,6 +38,7 @@ class TestNames:
             ("kubetls_decision_seconds", "histogram", ()),
             ("kubetls_policy_reloads_total", "counter", ("result",)),
             ("kubetls_policy_loaded_timestamp_seconds", "gauge", ()),
+            ("kubetls_identity_headers_removed_total", "counter", ()),
             ("kubetls_user_tokens_total", "counter", ("result",)),
             ("kubetls_user_key_fetches_total", "counter", ("url", "result")),
         }

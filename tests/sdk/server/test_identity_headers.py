@@ -17,6 +17,8 @@ CLAIMS = [
     b"x-client-certificate", b"X-Client-Cert-Subject", b"client-cert", b"client-cert-chain",
     b"ssl-client-cert", b"x-ssl-client-verify", b"x-ssl-cert", b"x-arr-clientcert",
     b"x-amzn-mtls-clientcert", b"dapr-caller-app-id", b"x-caller-id",
+    b"X_FORWARDED_CLIENT_CERT", b"x-forwarded_client-cert", b"Client_Cert", b"CLIENT-CERT-CHAIN",
+    b"x-\xdfl-client-cert", b"client-cert\n", b"x-forwarded-client-cert ",
 ]  # fmt: skip
 HONEST = [
     b"accept", b"authorization", b"x-request-id", b"x-forwarded-for", b"content-type", b"cookie",
@@ -47,6 +49,16 @@ class TestWithoutIdentity:
 
 
 class TestInspect:
+    @pytest.mark.parametrize("name", [b"transfer-encoding", b"x-spiffe-id"])
+    def test_list_of_its_own(self, name):
+        """Where trailers may follow, the application has a list that no server appends to."""
+        for _ in range(2):
+            fields = [(b"host", b"a"), (name, b"chunked")]
+            scope = {"headers": fields}
+            inspect_headers(scope)
+            fields.append((b"x-spiffe-id", b"spiffe://example.org/admin"))
+            assert b"x-spiffe-id" not in dict(scope["headers"])
+
     def test_clean_request(self):
         """A request that claims nothing keeps the very same list."""
         fields = [(b"host", b"a"), (b"accept", b"*/*"), (b"x-request-id", b"1")]
