@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+import webhook.endpoint.metrics
 import webhook.injection.metrics
 import webhook.metrics
 import webhook.secrets.metrics
@@ -138,6 +139,7 @@ class TestMetrics:
             ("## Signer", webhook.metrics),
             ("## Injector", webhook.injection.metrics),
             ("## Secret issuer", webhook.secrets.metrics),
+            ("## Bundle endpoint", webhook.endpoint.metrics),
         ],
     )
     def test_tables(self, heading, module):
@@ -148,7 +150,12 @@ class TestMetrics:
 
     def test_alerts_use_metrics_that_exist(self):
         """No alert waits for a metric that nobody has."""
-        modules = (webhook.metrics, webhook.injection.metrics, webhook.secrets.metrics)
+        modules = (
+            webhook.metrics,
+            webhook.endpoint.metrics,
+            webhook.injection.metrics,
+            webhook.secrets.metrics,
+        )
         known = {_row(metric)[0] for module in modules for metric in _metrics(module)}
         used = set(chain(*(re.findall(r"\bkubetls_\w+", page.read_text()) for page in PAGES)))
         assert used - known == set()
