@@ -41,6 +41,26 @@ PARTNER = {
     "bundle": PEM,
     "namespaces": ["shop", "pay-*"],
 }
+FETCHED = [
+    {
+        "name": "acme",
+        "trustDomain": "partner.example",
+        "endpoint": {"url": "https://a.example/", "profile": "https_web", "webRoots": True},
+        "refresh": {"minimum": "1m", "maximum": "1h"},
+        "maximumAge": "24h",
+        "namespaces": ["*"],
+    },
+    {
+        "name": "bank",
+        "trustDomain": "bank.example",
+        "endpoint": {
+            "url": "https://203.0.113.7:9443/",
+            "profile": "https_spiffe",
+            "serverId": "spiffe://partner.example/bundles",
+        },
+        "namespaces": ["pay"],
+    },
+]
 RULES = [
     {"names": ["kube-*"], "inject": "labelled"},
     {
@@ -63,6 +83,14 @@ MATRIX = {
     "zones and partners": {
         "platform": {"zones": ZONES, "partners": [PARTNER], "namespaces": RULES},
         **SECRETS,
+    },
+    "partners with endpoints": {
+        **DOMAIN,
+        **SECRETS,
+        "platform": {"partners": FETCHED},
+        "networkPolicy": {
+            "partnerEndpoints": [{"cidr": "203.0.113.0/24", "ports": [9443]}, {"ports": [8444]}]
+        },
     },
     "injected by a policy": {**DOMAIN, "injector": {"kind": "none"}},
     "cert-manager": {**DOMAIN, "certManager": {"enabled": True, "issuerRef": ISSUER}},
@@ -236,6 +264,9 @@ class TestSchema:
             ({"bundleEndpoint": {"maxStale": "1 hour"}}, "bundleEndpoint/maxStale"),
             ({"bundleEndpoint": {"web": {"secret": "x"}}}, "bundleEndpoint/web"),
             ({"logLevel": "loud"}, "logLevel"),
+            ({"networkPolicy": {"partnerEndpoints": [{"cidr": "::/0"}]}}, "partnerEndpoints/0"),
+            ({"platform": {"partners": [{**PARTNER, **FETCHED[0]}]}}, "partners/0"),
+            ({"platform": {"partners": [{**PARTNER, "maximumAge": "1h"}]}}, "partners/0"),
             ({"platform": {"zones": [{"name": "default"}]}}, "trustDomain"),
             (
                 {"platform": {"namespaces": [{"names": ["*"], "modes": ["magic"]}]}},
@@ -271,6 +302,34 @@ class TestPodSecurity:
             pods.append({"apiVersion": "v1", "kind": "Pod", **made})
             pods[-1]["metadata"] |= {"name": name, "namespace": namespace}
         assert len(dry_run(kubectl, pods).splitlines()) == len(pods)
+
+
+class TestPartnerEndpoints:
+    def test_network(self):
+        """Only the signer may reach what the values name, and no other part may."""
+        objects = rendered(MATRIX["partners with endpoints"])
+        spec = one(objects, "NetworkPolicy", "kubetls-partner-endpoints")["spec"]
+        assert spec["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "signer"
+        assert spec["policyTypes"] == ["Egress"]
+        assert spec["egress"] == [
+            {"ports": [{"port": 9443}], "to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]},
+            {"ports": [{"port": 8444}]},
+        ]
+        assert "kubetls-partner-endpoints" not in template(MATRIX["zones and partners"])
+
+    def test_rights(self):
+        """Signer and secret issuer may touch the ConfigMaps of fetched bundles, and no others."""
+        objects = rendered(MATRIX["partners with endpoints"])
+        for part in ("signer", "secret-issuer"):
+            rules = one(objects, "Role", f"kubetls-{part}")["rules"]
+            named = {name for rule in rules for name in rule.get("resourceNames", ())}
+            assert {each for each in named if each.startswith("kubetls-partner-")} == {
+                "kubetls-partner-acme",
+                "kubetls-partner-bank",
+            }
+        assert "kubetls-partner-" not in template(MATRIX["zones and partners"]).replace(
+            "kubetls-(trust|partner)-", ""
+        )
 
 
 class TestBundleEndpoint:
