@@ -64,8 +64,8 @@ class ServingCertificate(PublicCertificate):
                 f"expected readable client authorities, got {err.filename}: {err.strerror}"
             ) from err
 
-    def _build(self) -> ssl.SSLContext:
-        context = super()._build()
+    def _build(self, content: tuple[bytes, ...]) -> ssl.SSLContext:
+        context = super()._build(content)
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         if self._client_authorities is not None:
@@ -76,7 +76,7 @@ class ServingCertificate(PublicCertificate):
                 raise ConfigurationError(
                     f"expected client authorities in PEM, got {str(self._client_authorities)!r}"
                 ) from err
-        self.not_after = _not_after(super()._read()[0])
+        self.not_after = _not_after(content[0])
         return context
 
 
