@@ -75,8 +75,8 @@ class Observatory:
         outside, inside = (t.recent(_RECENT_BYTES) for t in (self._outside, self._inside))
         return {
             "app": self._chain(_APP_USER_PATH, outside, inside),
-            "partner": [Hop(record) for record in _last(inside, spiffe_id=PARTNER)],
-            "courier": [Hop(record) for record in _last(inside, spiffe_id=COURIER)],
+            "partner": _calls_of(PARTNER, inside),
+            "courier": _calls_of(COURIER, inside),
         }
 
     def _chain(
@@ -93,6 +93,13 @@ class Observatory:
         after = records[records.index(record) :]
         action = _last(after, event="action", peer=record["peer"])
         return Hop(record, action[0] if action else None, self._calls.on(record["peer"]))
+
+
+def _calls_of(workload: str, records: list[Record]) -> list[Hop]:
+    """The last two calls, each with another path; what was allowed first."""
+    last = [record for record in records if record["spiffe_id"] == workload][-2:]
+    hops = [Hop(record) for record in {record["path"]: record for record in last}.values()]
+    return sorted(hops, key=lambda hop: not hop.is_allowed)
 
 
 def _last(records: Iterable[Record], **fields: str) -> list[Record]:

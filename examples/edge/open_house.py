@@ -57,5 +57,6 @@ Open {stage.url}
 Its certificate is of the demo's own CA, so the browser warns: go on, or trust the CA
 (its key is in this process alone, and gone with it): {roots}
 
-Trust the partner no more, and watch the page:  rm {federation}
+Trust the partners no more, and watch the page; move it back to trust them again:
+  mv {federation} {federation}.away
 Ctrl-C ends everything."""
