@@ -40,7 +40,7 @@ class Hypercorn:
 
 
 @contextlib.contextmanager
-def running(world, *, app=None, policy=None, root_path="", **settings):
+def running(world, *, app=None, policy=None, root_path="", forwarded=None, **settings):
     """Run hypercorn in a thread until the test ends."""
     loop, stop, ports = asyncio.new_event_loop(), asyncio.Event(), []
     config = Config()
@@ -65,6 +65,7 @@ def running(world, *, app=None, policy=None, root_path="", **settings):
             config,
             policy=policy or AnyVerified(),
             tls=MutualTls(source=world.source, **settings),
+            forwarded=forwarded,
             shutdown_trigger=trigger,
         )
 
