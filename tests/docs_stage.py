@@ -19,10 +19,12 @@ from kubetls_sdk.context import server_context
 from kubetls_sdk.testing import DevelopmentCA, KubeletVolume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pytest
+
+    from tests.markdown import Block
 
 
 class Orders(http.server.BaseHTTPRequestHandler):
@@ -67,6 +69,31 @@ def stage(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with _served(StaticSource(svid, TrustBundleSet([ca.bundle]))) as port:
         _redirect_names(monkeypatch, port)
         yield
+
+
+_APPLICATION = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+"""
+_POLICY = """
+version: 1
+policies:
+  - name: orders
+    allow:
+      - {name: web, from: {namespace: shop, serviceAccount: web}, to: {paths: "/**"}}
+"""
+
+
+def application(directory: Path, shown: Sequence[Block]) -> None:
+    """Write the files that the servers of a page take: those that it shows, and usual ones."""
+    (directory / "orders").mkdir()
+    (directory / "orders/app.py").write_text(_APPLICATION, encoding="utf-8")
+    (directory / "policy.yaml").write_text(_POLICY, encoding="utf-8")
+    for block in shown:
+        if block.title:
+            (directory / block.title).write_text(block.code, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ _FENCE = re.compile(
 )
 _TITLE = re.compile(r'title="([^"]+)"')
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_SPAN = re.compile(r"`([^`]+)`")
 _NOTES = ("not executed", "parsed only", "run")
 
 
@@ -99,6 +100,12 @@ def links(path: Path) -> list[str]:
     """The targets of the links of a page, code left out."""
     text = _FENCE.sub("", path.read_text(encoding="utf-8"))
     return _LINK.findall(re.sub(r"`[^`\n]*`", "", text))
+
+
+def spans(path: Path) -> list[str]:
+    """The code within the lines of a page, blocks left out."""
+    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    return [" ".join(found.split()) for found in _SPAN.findall(text)]
 
 
 def _note(text: str | None, place: str) -> tuple[str, str] | None:

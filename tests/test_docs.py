@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation is true: its code runs, its commands exist, its tables are complete."""
+"""The documentation is true: its code runs, its commands exist, its links lead somewhere."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib.util
-import inspect
 import json
 import logging
 import os
@@ -16,10 +13,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import click
+import httpx2
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -28,28 +25,29 @@ from kubetls_sdk import TrustDomain, audit
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.authz.case_table import parse_cases
 from kubetls_sdk.cli.command_line import kubetls
-from kubetls_sdk.diagnosis import FAULTS
-from kubetls_sdk.federation import Partner
-from kubetls_sdk.federation.document import ENDPOINT_FIELDS, PARTNER_FIELDS, parse_federation
-from kubetls_sdk.metrics import METRICS
+from kubetls_sdk.client.httpx2 import Client
+from kubetls_sdk.federation.document import parse_federation
 from kubetls_sdk.users import parse_settings
-from tests.docs_stage import stage
-from tests.markdown import Block, blocks, links
+from tests.docs_stage import application, stage
+from tests.markdown import Block, blocks, links, spans
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+READMES = sorted((ROOT / "examples").glob("*/README.md"))  # run by tests/examples
 BLOCKS = [block for page in PAGES for block in blocks(page, ROOT)]
 LANGUAGES = {"python", "console", "yaml", "json", "text", "mermaid", "toml", "dockerfile"}
-PROGRAMS = {"kubetls", "python", "pip", "make", "kubectl", "curl", "export", "gunicorn"} | {
-    "uvicorn",
-    "hypercorn",
-    "pytest",
-    "git",
-    "cd",
-    "helm",
-    "docker",
-}
+FILES = {"yaml", "json"}
+RUNNABLE = {"kubetls", "python"}
+ELSEWHERE = {"pip", "make", "kubectl", "curl", "export", "gunicorn", "git", "helm", "docker", "jq"}
+PROGRAMS = RUNNABLE | ELSEWHERE
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+FAILS = ("run", "fails")
 
 
 def of(language):
@@ -57,7 +55,9 @@ def of(language):
 
 
 def pages_with(language):
-    found = dict.fromkeys(b.page for b in BLOCKS if b.language == language and b.is_executed)
+    found = dict.fromkeys(
+        b.page for b in BLOCKS if b.language == language and b.note in {None, FAILS}
+    )
     return [page for page in found if page != "docs/quickstart.md"]  # has a test of its own
 
 
@@ -66,6 +66,14 @@ def on_page(page, language):
 
 
 class TestBlocks:
+    @pytest.mark.parametrize("block", of("console"))
+    def test_unmarked_commands_are_run(self, block):
+        """A console block without a mark has only commands that the tests run."""
+        if block.page == TestQuickstart.PAGE:
+            return  # has a test of its own, which runs all
+        programs = {line.split()[0] for line in block.commands() if block.is_executed}
+        assert programs <= RUNNABLE, f"{block}: mark it, and say why it is not executed"
+
     def test_languages(self):
         """Every block names a language that is checked, or one that needs no check."""
         assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
@@ -76,6 +84,7 @@ class TestBlocks:
         namespace = {"__name__": "documentation"}
         with stage(tmp_path, monkeypatch):
             try:
+                _write_files(page, tmp_path)
                 for block in on_page(page, "python"):
                     exec(_compiled(block), namespace)  # noqa: S102 - our own documentation
             finally:
@@ -104,26 +113,46 @@ class TestBlocks:
         """Every command that is shown exists, with every option that is shown."""
         assert block.commands(), f"{block}: no line starts with '$ '"
         for line in block.commands():
-            words = [word for word in shlex.split(line) if "=" not in word.split("/")[0]]
-            program = words[0] if words else "export"
+            words = shlex.split(re.sub(r"^([A-Z_]+=\S+ )+", "", line))
+            program = words[0]
             assert program in PROGRAMS, f"{block}: {line}"
             if program == "kubetls":
-                _parse_command(words[1:])
+                _parse_command(words[1 : words.index(">") if ">" in words else None])
 
     @pytest.mark.parametrize("page", pages_with("console"))
     def test_commands_run(self, page, tmp_path, monkeypatch):
-        """The kubetls commands of a page succeed, one after the other, and print what is shown."""
+        """The commands of a page do what the text says, one after the other, with its files."""
         with stage(tmp_path, monkeypatch):
             if "kubetls dev init" in (ROOT / page).read_text(encoding="utf-8"):
                 _make_room(tmp_path)
-            for block in on_page(page, "console"):
-                for line, expected in block.session():
-                    if shlex.split(line)[0] == "kubetls":
-                        result = CliRunner().invoke(kubetls, shlex.split(line)[1:])
-                        assert result.exit_code == 0, f"{block}: {line}\n{result.output}"
-                        printed = result.output.replace(str(tmp_path), "/home/you").splitlines()
+            _write_files(page, tmp_path)
+            for block in (b for b in BLOCKS if b.page == page):
+                if block.language == "console" and block.note in {None, FAILS}:
+                    for line, expected in block.session():
+                        status, output = _run(line, tmp_path)
+                        assert (status != 0) is (block.note == FAILS), f"{block}: {line}\n{output}"
+                        printed = output.replace(str(tmp_path), "/home/you").splitlines()
                         missing = {*map(_shape, expected)} - {*map(_shape, printed)}
-                        assert missing == set(), result.output
+                        assert missing == set(), output
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "block", [p for p in of("console") if p.values[0].note == ("run", "serves")]
+    )
+    def test_servers_serve(self, block, tmp_path, monkeypatch):
+        """A server that is shown starts, and answers a caller with a certificate."""
+        port = _free_port()
+        with stage(tmp_path, monkeypatch), contextlib.ExitStack() as running:
+            application(tmp_path, [b for b in BLOCKS if b.page == block.page])
+            monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+            monkeypatch.setenv("KUBETLS_SERVE_HEALTH_HOST", "127.0.0.1")
+            monkeypatch.setenv("KUBETLS_SERVE_PORT", str(port))
+            (command,) = block.commands()
+            running.enter_context(_background(_on_loopback(command, port), tmp_path))
+            answers = []
+            with Client(server="spiffe://example.org/ns/shop/sa/web") as client:
+                until(lambda: _ask(client, f"https://localhost:{port}/orders/42", answers), 30)
+        assert answers[0].status_code in {200, 403}
 
     @pytest.mark.parametrize("block", of("yaml"))
     def test_yaml(self, block):
@@ -149,8 +178,34 @@ class TestBlocks:
 
     @pytest.mark.parametrize("block", of("json"))
     def test_json(self, block):
-        """A JSON document is one."""
-        json.loads(block.code)
+        """A JSON document is one, and so is each line of a file of several."""
+        many = (block.title or "").endswith(".jsonl")
+        for text in block.code.splitlines() if many else [block.code]:
+            json.loads(text)
+
+
+class TestWords:
+    """What stands within a line of text."""
+
+    @pytest.mark.parametrize("page", PAGES + READMES, ids=lambda page: str(page.relative_to(ROOT)))
+    def test_commands_of_ours(self, page):
+        """A command of ours in a text exists, with the options that are named."""
+        for line in spans(page):
+            if line.startswith("kubetls ") and "…" not in line and "[" not in line:
+                _check_words(line.split()[1:])
+
+    @pytest.mark.parametrize("page", PAGES + READMES, ids=lambda page: str(page.relative_to(ROOT)))
+    def test_targets_of_make(self, page):
+        """What `make` is told to do, it can do."""
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"(?:`|\$ |^    )make ([a-z-]+)", text, re.MULTILINE)
+        assert set(named) - TARGETS == set()
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+    def test_files_of_ours(self, page):
+        """A test or example that is named exists."""
+        named = [span for span in spans(page) if re.fullmatch(r"(tests|examples)/[\w./-]+", span)]
+        assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.slow
@@ -202,78 +257,6 @@ class TestLinks:
         ]
         assert [page for page in pages if page not in text] == []
 
-    @pytest.mark.slow
-    @pytest.mark.timeout(180)
-    @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs the group docs")
-    def test_site_builds(self, tmp_path):
-        """The site builds without a warning: every anchor and every name in the API exists."""
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-        done = subprocess.run(
-            [*command, "--site-dir", str(tmp_path)],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-
-
-class TestTables:
-    def test_metrics(self):
-        """Every metric is in the table with its labels, and no other is."""
-        text = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| `(kubetls_\w+)` \| (\w+) \| ([^|]*) \|", text, re.MULTILINE)
-        expected = [
-            (m.name, m.kind, ", ".join(f"`{label}`" for label in m.labels) or "none")
-            for m in METRICS
-        ]
-        assert [(name, kind, labels) for name, kind, labels in rows] == expected
-
-    def test_faults(self):
-        """Every fault of the doctor is in the table, with its severity, and no other is."""
-        text = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning) \| (.*) \|$", text, re.MULTILINE)
-        assert rows == [(name, f.severity, f.meaning) for name, f in FAULTS.items()]
-
-    def test_audit_fields(self):
-        """Every field of the audit log is in the table, and no other is."""
-        text = (ROOT / "docs/reference/audit.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
-        assert rows == list(audit.AuditRecord._fields)
-
-    def test_federation_fields(self):
-        """Every field of the federation file is in the tables with its default, and no other is."""
-        text = (ROOT / "docs/reference/federation.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \| [A-Z`]", text, re.MULTILINE)
-        assert [name for name, _ in rows] == [*PARTNER_FIELDS, *ENDPOINT_FIELDS]
-        defaults = {field.name: field.default for field in dataclasses.fields(Partner)}
-        for name, default in rows:
-            if name.endswith("Seconds"):
-                snake = re.sub(r"([A-Z])", r"_\1", name).lower()
-                assert float(default) == defaults[snake]
-
-    def test_commands_and_options(self):
-        """Every command and every option of ours is in the reference."""
-        text = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
-        missing = [name for name in _names(kubetls, ("kubetls",)) if name not in text]
-        assert missing == []
-
-    def test_errors(self):
-        """The tree of errors is the one that the module draws."""
-        from kubetls_sdk import exceptions
-
-        tree = [line.strip() for line in inspect.getdoc(exceptions).splitlines() if "──" in line]
-        text = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
-        assert [line for line in tree if line not in text] == []
-
-    def test_extras(self):
-        """Every extra is in the table, and no other is."""
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
-        rows = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
-        named = [extra for row in rows for extra in re.findall(r"`(\w+)`", row)]
-        assert sorted(named) == sorted(project["optional-dependencies"])
-
 
 class TestReadme:
     def test_is_short(self):
@@ -305,7 +288,8 @@ def _background(command: str, directory: Path):
         shell = ["sh", "-c", f"exec env {command}"]
         started = subprocess.Popen(shell, stdout=output, stderr=output, cwd=directory)
     try:
-        until(lambda: started.poll() is not None or "running on" in log.read_text(), timeout=30)
+        ready = re.compile("running on|Listening at")
+        until(lambda: started.poll() is not None or ready.search(log.read_text()), timeout=30)
         assert started.poll() is None, log.read_text()
         yield
     finally:
@@ -319,6 +303,59 @@ def _make_room(directory: Path) -> None:
     os.environ["KUBETLS_DIR"] = str(directory / "elsewhere")
 
 
+def _write_files(page: str, directory: Path) -> None:
+    """The files that a page shows, for its commands and its code."""
+    for block in BLOCKS:
+        if block.page == page and block.title and block.language in FILES:
+            (directory / block.title).write_text(block.code, encoding="utf-8")
+
+
+def _run(line: str, directory: Path) -> tuple[int, str]:
+    """Run a command as a person would, one of `kubetls` in this process, since that is faster."""
+    program, *words = shlex.split(line)
+    if program != "kubetls":
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        place = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", line],
+            capture_output=True,
+            text=True,
+            cwd=directory,
+            env={**environment, "PATH": place},
+        )
+        return done.returncode, done.stdout + done.stderr
+    target = words.pop() if ">" in words else None
+    result = CliRunner().invoke(kubetls, words[: -1 if target else None])
+    if target:
+        (directory / target).write_text(result.stdout, encoding="utf-8")
+    return result.exit_code, result.output
+
+
+def _ask(client: Client, url: str, answers: list) -> bool:
+    """Whether a server that may still be starting has answered."""
+    with contextlib.suppress(httpx2.TransportError):
+        answers.append(client.get(url))
+    return bool(answers)
+
+
+def _on_loopback(command: str, port: int) -> str:
+    """The command with addresses and ports of the test."""
+    local = command.replace("0.0.0.0:8443", f"127.0.0.1:{port}").replace("0.0.0.0", "127.0.0.1")
+    local = re.sub(r"(--health-port) \d+", lambda found: f"{found[1]} {_free_port()}", local)
+    return f"{Path(sys.executable).parent}/{local}"
+
+
+def _check_words(words: list[str]) -> None:
+    """See that a command exists, and the options that are named, whatever else is left out."""
+    command, context = kubetls, click.Context(kubetls, info_name="kubetls")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        assert found is not None, words
+        command, words = found, words[1:]
+    known = {"--help"} | {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} <= known, words
+
+
 def _parse_command(words: list[str]) -> None:
     """Parse words as click would, without running anything.
 
@@ -330,14 +367,3 @@ def _parse_command(words: list[str]) -> None:
         name, command, words = command.resolve_command(context, words)
         context = click.Context(command, info_name=name, parent=context)
     command.make_parser(context).parse_args(list(words))
-
-
-def _names(command: click.Command, path: tuple[str, ...]) -> list[str]:
-    if isinstance(command, click.Group):
-        context = click.Context(command, info_name=path[-1])
-        inside = {
-            name: command.get_command(context, name) for name in command.list_commands(context)
-        }
-        return [n for name, each in inside.items() for n in _names(each, (*path, name))]
-    options = [o for p in command.params if isinstance(p, click.Option) for o in p.opts[:1]]
-    return [" ".join(path), *options]
