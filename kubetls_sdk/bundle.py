@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ("TrustBundle", "TrustBundleSet")
 
-_MAX_SEQUENCE = 2**63 - 1
+_KEY_TYPES = frozenset({"EC", "OKP", "RSA"})
+_MAX_INTEGER = 2**64 - 1  # the standard asks for 64 bits at least; SPIRE and go-spiffe use them all
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -114,7 +115,7 @@ class TrustBundle:
         keys = document.get("keys")
         if not isinstance(keys, list):
             raise BundleError("expected a JWK Set with a 'keys' array")
-        entries = [entry for entry in keys if isinstance(entry, dict) and "kty" in entry]
+        entries = [each for each in keys if isinstance(each, dict) and has_known_key(each)]
         return cls(
             trust_domain,
             tuple(_x509_authority(e) for e in entries if e.get("use") == "x509-svid"),
@@ -202,6 +203,12 @@ class TrustBundleSet(Mapping[TrustDomain, TrustBundle]):
         return f"<TrustBundleSet {', '.join(sorted(map(str, self._bundles)))}>"
 
 
+def has_known_key(entry: Mapping[str, Any]) -> bool:
+    """Tell whether the `kty` of an entry of a JWK Set is one that we know (§4.2.1)."""
+    kind = entry.get("kty")
+    return isinstance(kind, str) and kind in _KEY_TYPES
+
+
 def _check_authority(authority: x509.Certificate, trust_domain: TrustDomain) -> None:
     try:
         subject = authority.subject.rfc4514_string()
@@ -250,6 +257,6 @@ def _integer(document: dict[str, Any], name: str) -> int | None:
     value = document.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_SEQUENCE:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INTEGER:
         raise BundleError(f"expected a non-negative integer in {name!r}, got {value!r}")
     return value

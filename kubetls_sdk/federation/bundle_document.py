@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kubetls_sdk._profile import find_extension
-from kubetls_sdk.bundle import TrustBundle
+from kubetls_sdk.bundle import TrustBundle, has_known_key
 from kubetls_sdk.exceptions import BundleError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def to_jwks(bundle: TrustBundle, *, sequence: int | None, refresh_hint: int | No
 
 
 def _is_known(entry: Any) -> bool:
-    if not isinstance(entry, dict) or "kty" not in entry:
+    if not isinstance(entry, dict) or not has_known_key(entry):
         return False
     use = entry.get("use")
     return use == "x509-svid" or (use == "jwt-svid" and isinstance(entry.get("kid"), str))

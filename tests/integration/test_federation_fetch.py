@@ -419,6 +419,9 @@ class TestAbuse:
             pytest.param(lambda key: key.update(use=None), id="null"),
             pytest.param(lambda key: key.pop("use"), id="none"),
             pytest.param(lambda key: key.pop("kty"), id="no kty"),
+            pytest.param(lambda key: key.update(kty="AKP"), id="a kty of the future"),
+            pytest.param(lambda key: key.update(kty="oct"), id="a secret"),
+            pytest.param(lambda key: key.update(kty=["EC"]), id="a list as kty"),
         ],
     )
     def test_unknown_entry(self, web, fetch_web, change):
