@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trustme
 import yaml
@@ -35,6 +36,7 @@ OURS = TrustDomain.parse("example.org")
 SERVER = SpiffeId.parse(f"spiffe://example.org/ns/{SYSTEM}/sa/kubetls-bundle-endpoint")
 WEB, SPIFFE, STATUS = "8443", "8444", "8080"
 PATHS = {"example.org": "/bundles/example.org", "pci.example": "/bundles/pci.example"}
+_SECRETS = f"/api/v1/namespaces/{SYSTEM}/secrets"
 BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"
 SIGNERS = {
     "example.org": "kubetls.gauntletwizard.net:workload",
@@ -125,6 +127,15 @@ class BundleEndpointWorld:
             with err:
                 return err.code, err.read()
 
+    def renew_web_certificate(self) -> None:
+        """Replace the Secret, and let the kubelet look at it at once."""
+        self.api.put(f"{_SECRETS}/bundle-endpoint-web", _web_secret(self.roots))
+        kubectl.run(
+            self.control_plane.kubeconfig,
+            *("annotate", "pods", "--all", "--overwrite", f"--namespace={SYSTEM}"),
+            f"example.org/touched={os.urandom(4).hex()}",
+        )
+
     def is_ready(self, name: str) -> bool:
         """Whether a replica says that it is ready."""
         url = f"http://127.0.0.1:{self.runner.pods[name].ports[STATUS]}/readyz"
@@ -143,15 +154,16 @@ class BundleEndpointWorld:
 @contextmanager
 def bundle_endpoint_world(folder: Path) -> Iterator[BundleEndpointWorld]:
     """Install everything, and wait until it serves."""
-    authority = trustme.CA()
     roots = folder / "web-roots.pem"
-    authority.cert_pem.write_to_path(str(roots))
     with (
         ControlPlane(folder) as control_plane,
         HollowNode(control_plane, "node-1") as node,
         ExitStack() as stack,
     ):
-        _install(control_plane, authority)
+        control_plane.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        control_plane.api.post(_SECRETS, _web_secret(roots))
+        text = yaml.safe_dump_all(rendered(VALUES))
+        kubectl.run(control_plane.kubeconfig, "apply", "--server-side", "--filename=-", stdin=text)
         runner = stack.enter_context(
             PodRunner(
                 control_plane,
@@ -183,18 +195,17 @@ def run_alone(control_plane: ControlPlane, *options: str) -> subprocess.Complete
     )
 
 
-def _install(control_plane: ControlPlane, authority: trustme.CA) -> None:
-    control_plane.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+def _web_secret(roots: Path) -> dict[str, Any]:
+    """A new web certificate, with a root of its own."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(roots))
     issued = authority.issue_cert("127.0.0.1")
     pair = {
         "tls.crt": b"".join(each.bytes() for each in issued.cert_chain_pems),
         "tls.key": issued.private_key_pem.bytes(),
     }
-    secret = {
+    return {
         "metadata": {"name": "bundle-endpoint-web"},
         "type": "kubernetes.io/tls",
         "data": {name: base64.b64encode(text).decode() for name, text in pair.items()},
     }
-    control_plane.api.post(f"/api/v1/namespaces/{SYSTEM}/secrets", secret)
-    text = yaml.safe_dump_all(rendered(VALUES))
-    kubectl.run(control_plane.kubeconfig, "apply", "--server-side", "--filename=-", stdin=text)

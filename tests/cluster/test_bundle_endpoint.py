@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
 from datetime import timedelta
 
 import pytest
@@ -174,6 +175,14 @@ class TestReplicas:
         number = int(world.api.put(path, found)["metadata"]["resourceVersion"])
         until(lambda: all(document(world, name).sequence >= number for name in before), timeout=60)
 
+    def test_renewed_web_certificate(self, world):
+        """A renewed certificate is presented by the same processes, without a restart."""
+        pids = [world.runner.pods[name].process.process.pid for name in world.replicas]
+        world.renew_web_certificate()
+        until(lambda: all(_is_trusted(world, name) for name in world.replicas), timeout=90)
+        after = [world.runner.pods[name].process.process.pid for name in world.replicas]
+        assert after == pids
+
 
 class TestRights:
     def test_no_secrets(self, world, account):
@@ -250,6 +259,14 @@ class TestOlderClusters:
         with ControlPlane(tmp_path / "cluster", options=ONLY_BETA) as control_plane:
             numbers = asyncio.run(_followed_beta(control_plane, tmp_path))
         assert numbers == sorted(set(numbers))
+
+
+def _is_trusted(world, name):
+    """Whether a replica presents a certificate under the roots of now."""
+    try:
+        return world.answer(name, PATHS["example.org"])[0] == OK
+    except urllib.error.URLError:
+        return False
 
 
 async def _followed_beta(control_plane, folder):

@@ -127,6 +127,11 @@ MATRIX = {
         "podAnnotations": {"example.org/team": "platform"},
     },
 }
+RENDERED = [
+    "base/kubetls.yaml",
+    "secret-issuer/secret-issuer.yaml",
+    "bundle-endpoint/bundle-endpoint.yaml",
+]
 matrix = pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
 
 
@@ -401,8 +406,26 @@ class TestKustomize:
             [script, binaries.find("helm"), tmp_path], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        for name in ("base/kubetls.yaml", "secret-issuer/secret-issuer.yaml"):
+        for name in RENDERED:
             assert (tmp_path / name).read_text() == (MANIFESTS / "kustomize" / name).read_text()
+
+    @pytest.mark.parametrize("component", ["secret-issuer", "bundle-endpoint"])
+    def test_component(self, component, kubectl, control_plane, tmp_path):
+        """Each component goes with the base, and the API server takes both."""
+        if not control_plane.api.exists(f"/api/v1/namespaces/{SYSTEM}"):
+            control_plane.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+        shutil.copytree(MANIFESTS / "kustomize", tmp_path / "kustomize")
+        document = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["../kustomize/base"],
+            "components": [f"../kustomize/{component}"],
+        }
+        (tmp_path / "overlay").mkdir()
+        (tmp_path / "overlay/kustomization.yaml").write_text(json.dumps(document))
+        objects = list(yaml.safe_load_all(kubectl("kustomize", str(tmp_path / "overlay"))))
+        assert one(objects, "Deployment", f"kubetls-{component}")
+        assert len(dry_run(kubectl, objects).splitlines()) == len(objects)
 
     def test_example(self, kubectl, control_plane):
         """The example is complete, and the API server takes it."""
@@ -436,9 +459,10 @@ class TestKustomize:
 
     def test_no_helm_in_it(self):
         """Nothing says that Helm manages what kustomize applies."""
-        text = (MANIFESTS / "kustomize/base/kubetls.yaml").read_text()
-        assert "Helm" not in text
-        assert "Source:" not in text
+        for name in RENDERED:
+            text = (MANIFESTS / "kustomize" / name).read_text()
+            assert "Helm" not in text
+            assert "Source:" not in text
 
 
 def _verbs(role, name):

@@ -16,7 +16,8 @@ from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.exceptions import ConfigurationError, NotReadyError
 from kubetls_sdk.federation import Endpoint, FederatedSource, Partner, Profile, listener
 from kubetls_sdk.federation.fetch import fetch_bundle
-from kubetls_sdk.federation.listener import BundleListener
+from kubetls_sdk.federation.listener import BundleListener, EndpointListener
+from kubetls_sdk.federation.publication import Publication
 from kubetls_sdk.source import StaticSource
 from kubetls_sdk.testing import DevelopmentCA
 from tests.handshaking import stock_client
@@ -290,3 +291,27 @@ class TestBounds:
         """A path is one."""
         with pytest.raises(ConfigurationError, match="path"):
             BundleListener(source, port=0, path=path)
+
+
+class TestEndpointListener:
+    def test_several_paths(self, source, ca):
+        """Each path has what is published there when the request comes, and others nothing."""
+        other = StaticSource(DevelopmentCA("other.example").issue(), TrustBundleSet([ca.bundle]))
+        published = {"/a": Publication(source), "/b": Publication(other)}
+        listener = EndpointListener(published.get, port=0, host="127.0.0.1", source=source)
+        with serving(listener) as port:
+            assert status_at(port, "/a") == b"200"
+            assert status_at(port, "/b") == b"503"  # It has no bundle of its own trust domain.
+            assert status_at(port, "/c") == b"404"
+            published["/c"] = published.pop("/a")
+            assert status_at(port, "/a") == b"404"
+            assert status_at(port, "/c") == b"200"
+
+    def test_nothing_to_present(self):
+        """Without a certificate and without a source of an SVID there is no listener."""
+        with pytest.raises(ConfigurationError, match="or the source of an SVID"):
+            EndpointListener({}.get, port=0)
+
+
+def status_at(port, path):
+    return exchange(port, f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode()).split()[1]
