@@ -76,7 +76,7 @@ class DocumentRequest:
         Raises:
             FetchError: No usable answer.
         """
-        library = _http_library(self.extra)
+        library = await asyncio.to_thread(_http_library, self.extra)  # The first time it is slow.
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 context = await asyncio.to_thread(self.make_context)

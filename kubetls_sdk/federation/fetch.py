@@ -5,12 +5,14 @@ Rules:
     1. Each fetch has a TLS context of its own, which holds no certificate of ours.
     2. Redirects are followed a few times, under the same authentication, and forgotten.
     3. What is not a bundle document of that trust domain is an error, whatever its status.
+    4. What takes long for a large document is done in a thread: others share the event loop.
 
 Spec: SPIFFE Federation §5.2.1.4, §5.2.2.4.
 """
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,7 +66,7 @@ async def fetch_bundle(
     try:
         document = await request.send()
         _check_type(document.content_type)
-        return parse_document(trust_domain, document.text)
+        return await asyncio.to_thread(parse_document, trust_domain, document.text)
     except BundleError as err:
         raise FetchError(str(err)) from err
 

@@ -158,11 +158,11 @@ class PartnerFetches:
         )
         if name is None:
             return
-        result = "failed" if isinstance(found, str) else "ok"
-        metrics.PARTNER_FETCHES.labels(partner=name, result=result).inc()
         if not isinstance(found, str):
             found = replace(found, jwt_authorities={})  # Volumes have certificates only.
         relation.take(found, now=self._clock())
+        result = "ok" if relation.kept.error is None else "failed"
+        metrics.PARTNER_FETCHES.labels(partner=name, result=result).inc()
         self._bundles_changed()
         self._changed()
 
