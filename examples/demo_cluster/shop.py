@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster import binaries, kubectl
+from cluster import kubectl
 from cluster.exceptions import ClusterError
 from cluster.pod_runner import PodRunner
 from cluster.service_address import ServiceAddress
-from examples.demo_cluster.manifests import NAMESPACE, ORDERS_URL, PORT, objects
+from examples.demo_cluster.manifests import FOLDER, NAMESPACE, ORDERS_URL, PORT
 from kubetls_sdk.volume_source import VolumeSource
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ("Shop",)
 
 _VOLUME = "kubetls"
+_HEALTH_PORT, _EVERYWHERE = "8080", "0.0.0.0"  # noqa: S104 - what the manifests say
 _SECONDS = 90.0
 
 
@@ -51,17 +52,18 @@ class Shop:
             control_plane,
             nodes,
             NAMESPACE,
-            ports=(PORT,),
-            replace={ORDERS_URL: self.orders_url},
+            ports=(PORT, _HEALTH_PORT),
+            replace={ORDERS_URL: self.orders_url, _EVERYWHERE: "127.0.0.1"},
             environment={
                 "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-                "PYTHONPATH": str(binaries.ROOT),
+                "PYTHONPATH": str(FOLDER),
             },
         )
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self._address)
-        self.apply(*objects())
+        config = self._control_plane.kubeconfig
+        kubectl.run(config, "apply", "--server-side", f"--kustomize={FOLDER}")
         self._stack.enter_context(self._runner)
         self.wait(lambda: len(self.serving("orders")) == 2, "two pods of orders")
         self.wait(lambda: self.serving("web") and self.serving("guest"), "pods of web and guest")

@@ -41,7 +41,7 @@ def run(command, folder):
 
 class TestExample:
     def test_passes(self, folder):
-        """The README's command: all tests pass, without a warning, and each that it lists is there."""
+        """The README's command: all tests pass without a warning, and all that it lists exist."""
         status, output = run(f"{RUN.strip()} -W error", folder)
         assert status == 0, output
         assert not re.search(r"failed|skipped|warning", output.splitlines()[-1])

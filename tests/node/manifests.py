@@ -16,9 +16,9 @@ ORDERS_USER = 10001
 IDLE = ["python3", "-c", "import signal; signal.pause()"]
 _ORDERS = [
     "kubetls", "serve", "examples.demo.orders:app", "--host", "0.0.0.0",
-    "--policy", "/app/examples/demo_cluster/policy.yaml", "--health-port", "8080",
+    "--policy", "/app/examples/kubernetes/policy.yaml", "--health-port", "8080",
 ]  # fmt: skip
-_WEB = ["python3", "-m", "examples.demo_cluster.web", "https://orders.shop.svc:8443", "2"]
+_WEB = ["python3", "-m", "examples.kubernetes.web", "https://orders.shop.svc:8443", "2"]
 _RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,

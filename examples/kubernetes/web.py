@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service `web`: it calls `orders` without a pause, as the container's command says.
 
-    python -m examples.demo_cluster.web https://orders.shop.svc:8443 8
+    python -m web https://orders.shop.svc:8443 2
 
 The volume that the kubelet wrote is found by itself. A GET whose connection ends before an answer
 began, as happens when a pod of orders is replaced, is sent once more; it counts as `repeated`.
