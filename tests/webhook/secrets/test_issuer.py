@@ -95,7 +95,7 @@ class SecretWorld(World):
             zones = self.config.current.zones.values()
             names = [zone.external_signer or zone.signer_name for zone in zones]
             await certifier.requests.follow(names)
-            await bundles.follow(zones)
+            await bundles.follow((*zones, *self.config.current.partners.values()))
             await asyncio.gather(
                 *(each.synced() for each in (pods, services, bundles, certifier.requests))
             )
@@ -111,7 +111,7 @@ class SecretWorld(World):
                 now=self.clock,
             )
             made.worklist._backoff = lambda: Backoff(initial=0.01, maximum=0.05)
-            made.news = news
+            made.news, made.bundles = news, bundles
             stack.push_async_callback(made.worklist.close, within=0.1)
             yield made
 
@@ -365,6 +365,93 @@ class TestRenew:
             issuer.look()
             assert not len(issuer.worklist)
         assert world.secret() == first
+
+
+FETCHED = """\
+partners:
+  - name: acme
+    trustDomain: partner.example
+    namespaces: [shop]
+    endpoint: {url: "https://bundles.partner.example/", profile: https_web, webRoots: true}
+"""
+PARTNER_FILE = "partner.example.trust-bundle.pem"
+
+
+def published(bundle, **annotations):
+    """A partner's bundle as the leader publishes what it has fetched."""
+    name = "kubetls.gauntletwizard.net:partner:acme"
+    prefixed = {f"kubetls.gauntletwizard.net/{key}": text for key, text in annotations.items()}
+    spec = {"trustBundle": bundle.to_pem().decode()}
+    return {"metadata": {"name": name, "annotations": prefixed}, "spec": spec}
+
+
+class TestFetchedPartner:
+    @pytest.fixture
+    def world(self):
+        world = SecretWorld(PLATFORM + FETCHED)
+        body = world.add_secret_pod()
+        body["metadata"]["annotations"]["kubetls.gauntletwizard.net/partners"] = "acme"
+        world.api.put(PODS, body)
+        return world
+
+    @staticmethod
+    async def change(world, issuer, body):
+        issuer.news.clear()
+        world.api.put(CLUSTER_TRUST_BUNDLES, body)
+        await issuer.news.wait()
+        issuer.look(at_everything=True)
+
+    async def test_published(self, world, kubetls_partner_ca):
+        """Its bundle is what the leader publishes, and follows that."""
+        first = kubetls_partner_ca.bundle
+        world.api.put(CLUSTER_TRUST_BUNDLES, published(first))
+        async with world.signer(), world.issuer() as issuer:
+            await eventually(world.secret)
+            assert world.secret()[PARTNER_FILE] == first.to_pem()
+            await eventually(lambda: not len(issuer.worklist))
+            kubetls_partner_ca.add_root()
+            second = kubetls_partner_ca.bundle
+            await self.change(world, issuer, published(second))
+            await eventually(lambda: world.secret()[PARTNER_FILE] == second.to_pem())
+
+    async def test_not_yet(self, world, kubetls_partner_ca):
+        """The pod does not wait for it: the file is empty, and filled later."""
+        async with world.signer(), world.issuer() as issuer:
+            await eventually(world.secret)
+            assert world.secret()[PARTNER_FILE] == b""
+            await eventually(lambda: not len(issuer.worklist))
+            bundle = kubetls_partner_ca.bundle
+            await self.change(world, issuer, published(bundle))
+            await eventually(lambda: world.secret()[PARTNER_FILE] == bundle.to_pem())
+
+    @pytest.mark.parametrize("kind", ["withdrawn", "unreadable"])
+    async def test_nobody(self, world, kubetls_partner_ca, kind):
+        """What is withdrawn, or cannot be read, trusts nobody, and the pod goes on."""
+        body = published(kubetls_partner_ca.bundle)
+        world.api.put(CLUSTER_TRUST_BUNDLES, body)
+        async with world.signer(), world.issuer() as issuer:
+            await eventually(world.secret)
+            await eventually(lambda: not len(issuer.worklist))
+            if kind == "withdrawn":
+                body = published(kubetls_partner_ca.bundle, withdrawn="too-old")
+            else:
+                body["spec"]["trustBundle"] = "no PEM"
+            await self.change(world, issuer, body)
+            await eventually(lambda: world.secret()[PARTNER_FILE] == b"")
+        assert world.leaf()
+
+    @pytest.mark.parametrize("text", [PLATFORM, PLATFORM + FETCHED.replace("shop", "other")])
+    async def test_removed(self, world, kubetls_partner_ca, text):
+        """A partner that is gone, or hidden, leaves the Secret, which goes on without it."""
+        world.api.put(CLUSTER_TRUST_BUNDLES, published(kubetls_partner_ca.bundle))
+        async with world.signer(), world.issuer() as issuer:
+            await eventually(world.secret)
+            await eventually(lambda: not len(issuer.worklist))
+            world.config.current = PlatformConfig.parse(text)
+            issuer.look(at_everything=True)
+            await eventually(lambda: PARTNER_FILE not in world.secret())
+            await eventually(lambda: not len(issuer.worklist))
+        assert world.secret().keys() == {"tls.key", "tls.crt", "ca.crt"}
 
 
 class TestRestart:
