@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The outside face of a service at the edge: what strangers can find out, and what opens nothing."""
+"""The outside face of a service at the edge: what strangers find out, and what opens nothing."""
 
 from __future__ import annotations
 
