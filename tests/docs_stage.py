@@ -14,6 +14,10 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from kubetls_sdk import StaticSource, TrustBundleSet
 from kubetls_sdk.context import server_context
 from kubetls_sdk.testing import DevelopmentCA, KubeletVolume
@@ -94,6 +98,20 @@ def application(directory: Path, shown: Sequence[Block]) -> None:
     for block in shown:
         if block.title:
             (directory / block.title).write_text(block.code, encoding="utf-8")
+
+
+def partners_files(directory: Path) -> None:
+    """Write what signing for a partner needs: our CA with its key, the partner's CA, a CSR."""
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    ours = DevelopmentCA("example.org").root
+    key = ours.private_key.private_bytes(pem, pkcs8, serialization.NoEncryption())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    signed = request.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    partner = DevelopmentCA("partner.example").root
+    (directory / "ca.pem").write_bytes(ours.certificate.public_bytes(pem))
+    (directory / "ca.key").write_bytes(key)
+    (directory / "partner-ca.pem").write_bytes(partner.certificate.public_bytes(pem))
+    (directory / "orders.csr").write_bytes(signed.public_bytes(pem))
 
 
 @contextlib.contextmanager

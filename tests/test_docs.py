@@ -28,7 +28,7 @@ from kubetls_sdk.cli.command_line import kubetls
 from kubetls_sdk.client.httpx2 import Client
 from kubetls_sdk.federation.document import parse_federation
 from kubetls_sdk.users import parse_settings
-from tests.docs_stage import application, stage
+from tests.docs_stage import application, partners_files, stage
 from tests.markdown import Block, blocks, links, spans
 from tests.waiting import until
 
@@ -125,6 +125,7 @@ class TestBlocks:
         with stage(tmp_path, monkeypatch):
             if "kubetls dev init" in (ROOT / page).read_text(encoding="utf-8"):
                 _make_room(tmp_path)
+            partners_files(tmp_path)
             _write_files(page, tmp_path)
             for block in (b for b in BLOCKS if b.page == page):
                 if block.language == "console" and block.note in {None, FAILS}:
