@@ -21,6 +21,8 @@ from kubetls_sdk.exceptions import (
 from kubetls_sdk.federation import Endpoint, Partner
 from kubetls_sdk.federation._kept import Kept
 from kubetls_sdk.federation.bundle_document import parse_bundle, parse_document
+from kubetls_sdk.federation.publication import Publication
+from kubetls_sdk.source import StaticSource
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.verification import verify_svid
 from tests.sdk.federation.libraries.documents import CA, DOCUMENTS, HUGE, OTHER
@@ -59,6 +61,12 @@ CHAINS = {
         CA.issue_for("other.example", "/ns/shop/sa/web").chain
     ),
     "an SVID of a domain without a bundle": lambda: OTHER.issue().chain,
+}
+
+BUNDLES = {
+    "": [CA.bundle],
+    "without a bundle": [OTHER.bundle],
+    "with an empty bundle": [TrustBundle(CA.trust_domain, ())],
 }
 
 
@@ -204,3 +212,14 @@ class TestNames:
         except SpiffeIdError:
             found = "refused"
         assert found == row.ours
+
+
+class TestServing:
+    @pytest.mark.parametrize("row", of("serving"))
+    def test_row(self, row):
+        """Our endpoint answers as the table says."""
+        method, _, with_what = row.given.partition(" ")
+        source = StaticSource(CA.issue(), TrustBundleSet(BUNDLES[with_what]))
+        answer = Publication(source).answer(method)
+        found = {"status": answer.status, "type": answer.headers.get("content-type")}
+        assert {name: found[name] for name in row.ours} == row.ours

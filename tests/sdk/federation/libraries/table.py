@@ -17,8 +17,10 @@ import pytest
 import yaml
 
 LIBRARIES = ("go_spiffe", "java_spiffe", "rust_spiffe")
-SDK_KINDS = {"documents", "files", "following", "pauses", "settings", "domains", "sets", "names"}
-KINDS = SDK_KINDS | {"endpoints"}
+KINDS = {
+    "documents", "files", "following", "pauses", "settings", "domains", "sets", "names", "serving",
+    "endpoints",
+}  # fmt: skip
 HERE = Path(__file__).parent
 
 
