@@ -6,8 +6,8 @@ STAMP := $(VENV)/.ready
 ONLY ?=
 ANOTHER = echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2
 
-.PHONY: help setup format lint types imports test test-cluster test-rotation test-node check demo demo-cluster demo-edge \
-  cluster cluster-down bench docs build clean
+.PHONY: help setup format lint types imports test test-cluster test-rotation test-node check demo demo-cluster \
+  demo-edge cluster cluster-down bench docs build clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)

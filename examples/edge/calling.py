@@ -28,7 +28,7 @@ def call_all(client: httpx2.Client, asked: argparse.Namespace) -> bool:
     for path in asked.paths:
         print(json.dumps({"path": path, **_outcome(client, path)}), flush=True)
     time.sleep(asked.every)
-    return asked.every > 0
+    return bool(asked.every > 0)
 
 
 def _outcome(client: httpx2.Client, path: str) -> dict[str, Any]:

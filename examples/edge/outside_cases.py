@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from examples.demonstration.case import Case
@@ -56,7 +57,7 @@ def _browser(stage: Stage) -> list[Case]:
         ("alice in a browser: an order of bob's", "/orders/B1", _OTHERS_ORDER),
     )
     return [
-        Case(name, expected, witness.through(lambda path=path: visitor.get(path, alice)))
+        Case(name, expected, witness.through(partial(visitor.get, path, alice)))
         for name, path, expected in calls
     ]
 
@@ -72,7 +73,7 @@ def _broken_tokens(stage: Stage) -> list[Case]:
         Case(
             f"bob's orders, with {name}",
             _NOBODY,
-            witness.through(lambda token=token: visitor.get("/users/bob/orders", token)),
+            witness.through(partial(visitor.get, "/users/bob/orders", token)),
         )
         for name, token in tokens.items()
     ]

@@ -117,12 +117,14 @@ def _in_words(seconds: float) -> str:
 
 def _welcome(stage: Stage) -> list[Case]:
     """Declared again, both are partners as before."""
-    cases = []
-    for name, credential, path in (
-        ("the partner", stage.zones.partner(), _CATALOGUE),
-        ("the courier", stage.zones.courier(), _DELIVERIES),
-    ):
-        caller = StockCaller(stage.internal.port, credential)
-        status = until(lambda c=caller, p=path: c.call(p).status == _OK, _REMOVAL_SECONDS)
-        cases.append(Case(f"{name} is declared again", "200", "200" if status else "refused"))
-    return cases
+    zones = stage.zones
+    return [
+        Case("the partner is declared again", "200", _awaited(stage, zones.partner(), _CATALOGUE)),
+        Case("the courier is declared again", "200", _awaited(stage, zones.courier(), _DELIVERIES)),
+    ]
+
+
+def _awaited(stage: Stage, credential: Credential, path: str) -> str:
+    caller = StockCaller(stage.internal.port, credential)
+    is_in = until(lambda: caller.call(path).status == _OK, _REMOVAL_SECONDS)
+    return "200" if is_in else "refused"

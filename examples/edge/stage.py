@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from examples.demonstration.child import Child
+from examples.demonstration.child import Child, DemoError
 from examples.edge.login import AUDIENCE, ISSUER
 from examples.edge.service import Api, Place, program, served
 from examples.edge.visitor import Visitor
@@ -86,6 +87,7 @@ def stage(place: Place, screen: Screen, port: int) -> Iterator[Stage]:
     Raises:
         DemoError: A process does not start.
     """
+    _check_free(port)
     with ExitStack() as stack:
         screen.step("Making three trust domains, a volume for each workload, and a public CA")
         keys = stack.enter_context(tempfile.TemporaryDirectory(prefix="kubetls-edge-"))
@@ -103,6 +105,18 @@ def stage(place: Place, screen: Screen, port: int) -> Iterator[Stage]:
         external = stack.enter_context(closing(_external(here, zones, internal, login, port)))
         external.port  # noqa: B018 - waits until it is ready
         yield Stage(here, zones, internal, external, login, bundle_url)
+
+
+def _check_free(port: int) -> None:
+    """Say it before anything starts: what a server's log says later is harder to find."""
+    try:
+        if port:
+            socket.create_server(("127.0.0.1", port)).close()
+    except OSError as err:
+        raise DemoError(
+            f"port {port} is taken or not allowed ({err.strerror}); choose another one with --port"
+            " (make demo-edge SERVE=1 PORT=9443), 0 for any"
+        ) from err
 
 
 def _outsiders(place: Place, zones: Zones) -> tuple[Child, Child]:

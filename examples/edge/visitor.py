@@ -8,6 +8,7 @@ import json
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from examples.demonstration.child import DemoError
 from examples.demonstration.wire import Answer
 
 if TYPE_CHECKING:
@@ -32,9 +33,16 @@ class Visitor:
         self._context = ssl.create_default_context(cafile=roots)
 
     def token(self, user: str, fault: str | None = None) -> str:
-        """Log in through the page's own route, and get a token."""
+        """Log in through the page's own route, and get a token.
+
+        Raises:
+            DemoError: There is none to be had.
+        """
         asked = {"user": user, "client": "browser", "fault": fault}
-        return str(self._send("POST", "/login", {}, json.dumps(asked)).body["access_token"])
+        answer = self._send("POST", "/login", {}, json.dumps(asked))
+        if "access_token" not in answer.body:
+            raise DemoError(f"{user} cannot log in: the external API answers {answer.status}")
+        return str(answer.body["access_token"])
 
     def get(
         self, path: str, token: str | None = None, headers: Mapping[str, str] | None = None

@@ -13,15 +13,21 @@ import os
 import shutil
 import subprocess
 import urllib.request
+from contextlib import contextmanager
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.sync.client import connect
 
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from websockets.sync.client import ClientConnection
 
 __all__ = ("Browser", "Page", "browser_command")
 
@@ -42,15 +48,24 @@ _SECONDS = 20.0
 
 def browser_command() -> str | None:
     """The browser of $KUBETLS_TEST_BROWSER, or the first one that is installed."""
-    return os.environ.get("KUBETLS_TEST_BROWSER") or next(filter(None, map(shutil.which, _NAMES)), None)
+    return os.environ.get("KUBETLS_TEST_BROWSER") or next(
+        filter(None, map(shutil.which, _NAMES)), None
+    )
 
 
 class Browser:
     """A running browser with a profile of its own."""
 
-    def __init__(self, command: str, home: Path, *, roots: Path, accepted: Path) -> None:
+    def __init__(self, command: str, home: Path, *, chain: Path | None = None) -> None:
+        """Start it.
+
+        Args:
+            command: Which.
+            home: An empty directory.
+            chain: PEM of the server that it is to trust and of its root; None for nobody new.
+        """
         profile = home / "profile"
-        trust = _trusting(home, roots) if shutil.which("certutil") else _accepting(accepted)
+        trust = _trust(home, chain) if chain else []
         self._process = subprocess.Popen(
             [command, *_OPTIONS, *trust, f"--user-data-dir={profile}", "about:blank"],
             env={**os.environ, "HOME": str(home)},
@@ -67,30 +82,27 @@ class Browser:
         self._process.terminate()
         self._process.wait(10)
 
-    def page(self) -> Page:
+    @contextmanager
+    def page(self) -> Iterator[Page]:
+        """Its one tab."""
         until(lambda: self._port_file.exists() and self._port_file.read_text(), _SECONDS)
         port = self._port_file.read_text().split()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
             targets = json.load(answer)
         url = next(each["webSocketDebuggerUrl"] for each in targets if each["type"] == "page")
-        return Page(url)
+        with connect(url, max_size=None, open_timeout=_SECONDS) as socket:
+            yield Page(socket)
 
 
 class Page:
-    """The browser's one tab."""
+    """What is open in the tab."""
 
-    def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None, open_timeout=_SECONDS)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._number = 0
         self.events: list[dict[str, Any]] = []
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.command(f"{domain}.enable")
-
-    def __enter__(self) -> Page:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
@@ -116,7 +128,8 @@ class Page:
         return found["result"].get("value")
 
     def text(self, selector: str) -> str:
-        return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
+        found = f"document.querySelector({json.dumps(selector)})"
+        return str(self.evaluate(f"{found}.innerText ?? {found}.textContent"))  # SVG has no inner
 
     def click(self, selector: str) -> None:
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
@@ -143,19 +156,17 @@ class Page:
         ]
 
 
-def _trusting(home: Path, roots: Path) -> list[str]:
-    store = home / ".pki" / "nssdb"
+def _trust(home: Path, chain: Path) -> list[str]:
+    """Options that make it trust a server, after a look at what is installed."""
+    leaf, *_, root = x509.load_pem_x509_certificates(chain.read_bytes())
+    if not shutil.which("certutil"):
+        key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        pin = base64.b64encode(sha256(key).digest()).decode()
+        return [f"--ignore-certificate-errors-spki-list={pin}"]
+    store, pem = home / ".pki" / "nssdb", home / "root.pem"
     store.mkdir(parents=True)
-    for arguments in (
-        ["-N", "--empty-password"],
-        ["-A", "-t", "C,,", "-n", "demo", "-i", str(roots)],
-    ):
+    pem.write_bytes(root.public_bytes(Encoding.PEM))
+    trusted = ["-A", "-t", "C,,", "-n", "demo", "-i", str(pem)]
+    for arguments in (["-N", "--empty-password"], trusted):
         subprocess.run(["certutil", "-d", f"sql:{store}", *arguments], check=True)
     return []
-
-
-def _accepting(certificate: Path) -> list[str]:
-    leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-    key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    pin = base64.b64encode(sha256(key).digest()).decode()
-    return [f"--ignore-certificate-errors-spki-list={pin}"]

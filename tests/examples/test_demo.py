@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.demo_run import ROOT, DemoRun, start_demo
+from tests.examples.process_tree import children_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -137,7 +138,7 @@ class TestDemo:
     def test_ends_its_children_when_interrupted(self, tmp_path, number):
         """Neither a process nor a key stays behind."""
         process = start_demo(tmp_path)
-        children = until(lambda: _children(process.pid), timeout=20)
+        children = until(lambda: children_of(process.pid), timeout=20)
         process.send_signal(number)
         output, _ = process.communicate(timeout=30)
         assert process.returncode == 130, output
@@ -145,15 +146,3 @@ class TestDemo:
         assert "Traceback" not in output
         assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
         assert not list((tmp_path / "keys").iterdir())
-
-
-def _children(parent: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended
-        if int(fields[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
