@@ -17,13 +17,14 @@ from kubetls_sdk.diagnosis import (
     mounted_authorities,
 )
 from kubetls_sdk.diagnosis.image import survey
+from kubetls_sdk.diagnosis.trust_store import ANNOTATION
 from kubetls_sdk.exceptions import SpiffeIdError
 from kubetls_sdk.spiffe_id import TrustDomain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kubetls_sdk.diagnosis import Finding
+    from kubetls_sdk.diagnosis import Evidence, Finding
 
 __all__ = ("doctor",)
 
@@ -87,24 +88,32 @@ def doctor(
     evidence = gather(directory, trust_domain=trust_domain)
     findings = diagnose(evidence, trust_domain=trust_domain)
     if image is not None:
-        findings += tuple(check_image(survey(image, expected=mounted_authorities(evidence))))
+        found = survey(image, expected=mounted_authorities(evidence))
+        findings += tuple(check_image(found, is_replaced=evidence.trust_store is not None))
     is_ok = all(finding.severity != "error" for finding in findings)
     if as_json:
-        click.echo(json.dumps(_document(evidence.directory, findings, is_ok=is_ok), indent=2))
+        click.echo(json.dumps(_document(evidence, findings, is_ok=is_ok), indent=2))
     else:
-        for line in _lines(evidence.directory, findings):
+        for line in _lines(evidence, findings):
             click.echo(printable(line))
     ctx.exit(0 if is_ok else 1)
 
 
-def _document(directory: str, findings: Sequence[Finding], *, is_ok: bool) -> dict[str, Any]:
-    found = [finding.document() for finding in findings]
-    return {"format": 1, "directory": directory, "ok": is_ok, "findings": found}
+def _document(evidence: Evidence, findings: Sequence[Finding], *, is_ok: bool) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "directory": evidence.directory,
+        "trust_store": evidence.trust_store.path if evidence.trust_store else None,
+        "ok": is_ok,
+        "findings": [finding.document() for finding in findings],
+    }
 
 
-def _lines(directory: str, findings: Sequence[Finding]) -> Iterator[str]:
+def _lines(evidence: Evidence, findings: Sequence[Finding]) -> Iterator[str]:
+    if evidence.trust_store is not None:
+        yield f"the image's web roots are replaced by {evidence.trust_store.path} ({ANNOTATION})"
     if not findings:
-        yield f"no faults found in {directory}"
+        yield f"no faults found in {evidence.directory}"
     for finding in findings:
         yield f"{finding.severity}: {finding.name}: {finding.fault.meaning}"
         where = "" if finding.path is None else f"{finding.path}: "

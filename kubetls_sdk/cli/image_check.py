@@ -93,6 +93,7 @@ def _store_document(store: Store) -> dict[str, Any]:
         "problem": store.problem,
         "used_by": store.kind.used_by,
         "redirect": store.kind.redirect,
+        "remaining": store.remaining,
     }
 
 
@@ -101,6 +102,7 @@ def _lines(found: Survey) -> Iterator[str]:
         yield f"{store.path}: {_roots(store)} ({store.kind.name})"
         yield f"  used by    {store.kind.used_by}"
         yield f"  redirect   {store.kind.redirect}"
+        yield f"  internal   {_remaining(store)}"
         for link in store.links:
             yield f"  also at    {link}"
     if found.programs:
@@ -111,6 +113,11 @@ def _lines(found: Survey) -> Iterator[str]:
         yield f"not looked at: {problem}"
     dirty = sum(not store.is_clean for store in found.stores)
     yield f"{len(found.stores)} trust stores, {dirty} with roots that are not expected"
+
+
+def _remaining(store: Store) -> str:
+    """What the annotation `trust-store: internal` makes of a store."""
+    return f"still believed by {store.remaining}" if store.remaining else "replaced"
 
 
 def _roots(store: Store) -> str:

@@ -14,6 +14,7 @@ from kubetls_sdk.diagnosis.trust_checks import (
     check_separation,
     check_trust_domain,
 )
+from kubetls_sdk.diagnosis.trust_store import check_trust_store
 from kubetls_sdk.diagnosis.volume_checks import check_files, check_mount, check_renewal
 
 if TYPE_CHECKING:
@@ -42,5 +43,6 @@ def diagnose(evidence: Evidence, *, trust_domain: TrustDomain | None = None) -> 
         check_issuer(evidence),
         check_separation(evidence),
         check_authorities(evidence),
+        check_trust_store(evidence),
     )
     return tuple(sorted(found, key=lambda finding: finding.severity))

@@ -15,6 +15,7 @@ from kubetls_sdk import _pem
 from kubetls_sdk._directory import DATA_LINK
 from kubetls_sdk._profile import MALFORMED, claimed_spiffe_id
 from kubetls_sdk.bundle import TrustBundle, TrustBundleSet
+from kubetls_sdk.diagnosis.trust_store import find_trust_store
 from kubetls_sdk.exceptions import VolumeError
 from kubetls_sdk.svid import X509Svid
 from kubetls_sdk.volume import default_directory, parse_volume, read_volume
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
+    from kubetls_sdk.diagnosis.trust_store import TrustStore
     from kubetls_sdk.spiffe_id import TrustDomain
     from kubetls_sdk.volume import Volume, VolumeContent, VolumeFile
 
@@ -63,6 +65,7 @@ class Evidence:
         generation: Where `..data` leads, the kubelet's name of what it wrote; None without.
         mounted_files: Files of the directory that are mounts of their own.
         now: Aware UTC time of the look.
+        trust_store: The internal trust store in place of the image's; None: there is none.
     """
 
     directory: str
@@ -72,6 +75,7 @@ class Evidence:
     generation: str | None
     mounted_files: AbstractSet[str]
     now: datetime
+    trust_store: TrustStore | None = None
 
     @property
     def svid(self) -> X509Svid | None:
@@ -117,6 +121,7 @@ def gather(
     *,
     trust_domain: TrustDomain | None = None,
     now: datetime | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Evidence:
     """Read a volume once, with all that can be said about it. Never raises for what it finds.
 
@@ -124,14 +129,16 @@ def gather(
         directory: The volume; None for `default_directory()`.
         trust_domain: Whose bundle `ca.crt` is when the certificate beside it cannot be read.
         now: Aware UTC time; the clock by default.
+        environment: Variables that tell of an internal trust store.
     """
     path = default_directory() if directory is None else os.path.abspath(directory)
     at = now or datetime.now(UTC)
     generation = _generation(path)
+    store = find_trust_store(environment)
     try:
         content = read_volume(path)
     except VolumeError as vanished:
-        return Evidence(path, vanished, None, {}, generation, frozenset(), at)
+        return Evidence(path, vanished, None, {}, generation, frozenset(), at, store)
     files = {file.path: _facts(file.path) for _, file in _roles(content)}
     return Evidence(
         directory=path,
@@ -141,6 +148,7 @@ def gather(
         generation=generation,
         mounted_files=files.keys() & mount_points(_mountinfo()),
         now=at,
+        trust_store=store,
     )
 
 

@@ -168,11 +168,24 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             "KubeTLS works with it; other clients that use ssl.create_default_context on Python"
             " 3.13 refuse it: reissue it with them",
         ),
+        "wrong-trust-store": Fault(
+            "warning",
+            "the internal trust store is not the bundle of our own trust domain",
+            "where the two were just renewed, look again in two minutes; otherwise find out who"
+            " writes or mounts something else at its path",
+        ),
+        "overridden-trust-store": Fault(
+            "warning",
+            "variables lead away from the internal trust store",
+            "find where they are set (the image's entrypoint, a wrapper script, a shell profile)"
+            " and remove them; the pod's own env was checked when it was admitted",
+        ),
         "web-roots": Fault(
             "warning",
             "the image has roots that are not of the mounted bundles (only with --image)",
-            "remove ca-certificates and certifi from the image, or point SSL_CERT_FILE and its kin"
-            " to the internal bundle; kubetls image-check says what uses each store",
+            "remove ca-certificates and certifi from the image, or annotate the pod with"
+            " kubetls.gauntletwizard.net/trust-store: internal, which leads SSL_CERT_FILE and its"
+            " kin to the zone's bundle; kubetls image-check says who believes each store",
         ),
     }
 )

@@ -24,11 +24,18 @@ def mounted_authorities(evidence: Evidence) -> frozenset[str]:
     return frozenset(each.fingerprint(SHA256()).hex() for b in bundles for each in b.authorities)
 
 
-def check_image(found: Survey) -> Iterator[Finding]:
-    """Do trust stores of the image have other roots than ours?"""
+def check_image(found: Survey, *, is_replaced: bool = False) -> Iterator[Finding]:
+    """Do trust stores of the image have other roots than ours?
+
+    Args:
+        found: What is in the image.
+        is_replaced: Whether the container has the internal trust store in place of the image's.
+    """
     for store in found.stores:
-        if not store.is_clean:
+        believers = store.remaining if is_replaced else store.kind.used_by
+        if believers and not store.is_clean:
             count = store.problem if store.unexpected is None else f"{store.unexpected} of them"
-            yield Finding.of("web-roots", f"{count}, believed by {store.kind.used_by}", store.path)
+            still = "still " if is_replaced else ""
+            yield Finding.of("web-roots", f"{count}, {still}believed by {believers}", store.path)
     for problem in found.problems:
         yield Finding.of("web-roots", f"not all was looked at: {problem}", found.root)

@@ -17,26 +17,33 @@ class Kind(NamedTuple):
         name: Stable.
         used_by: Who believes it.
         redirect: What makes them believe another one.
+        remaining: Who still believes it in a pod with the internal trust store; empty: nobody.
     """
 
     name: str
     used_by: str
     redirect: str
+    remaining: str = ""
 
 
 _OPENSSL = "OpenSSL, Python's ssl, Ruby, PHP, .NET, curl, Go"
 _SSL_CERT = "SSL_CERT_FILE and SSL_CERT_DIR (curl also CURL_CA_BUNDLE)"
-_P11_KIT = Kind("p11-kit", "GnuTLS, NSS and what update-ca-trust makes of it", "no variable")
-_NSS = Kind("nss", "NSS: Firefox, Chromium, 389-ds", "no variable")
-_BUNDLE = Kind("bundle", _OPENSSL, _SSL_CERT)
-_DIRECTORY = Kind("directory", f"{_OPENSSL}; update-ca-certificates", _SSL_CERT)
+_ITS_PATH = "programs that open this path by name"
+_NSS_USERS = "NSS: Firefox, Chromium, 389-ds"
+_P11_KIT = Kind(
+    "p11-kit", "GnuTLS, NSS and what update-ca-trust makes of it", "no variable", "GnuTLS and NSS"
+)
+_NSS = Kind("nss", _NSS_USERS, "no variable", _NSS_USERS)
+_BUNDLE = Kind("bundle", _OPENSSL, _SSL_CERT, _ITS_PATH)
+_DIRECTORY = Kind("directory", f"{_OPENSSL}; update-ca-certificates", _SSL_CERT, _ITS_PATH)
+_SOURCES = _DIRECTORY._replace(remaining="")  # of what is written to /etc/ssl/certs
 
 EMBEDDED = Kind(
     "node", "Node.js, within the program", "NODE_OPTIONS=--use-openssl-ca with SSL_CERT_FILE"
 )
-OTHER = Kind("other", "whoever opens it", "unknown")
+OTHER = Kind("other", "whoever opens it", "unknown", "whoever opens it")
 
-_JAVA = Kind("java", "Java", "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=FILE")
+_JAVA = Kind("java", "Java", "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=FILE", "Java")
 _KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
     (re.compile(pattern), kind)
     for pattern, kind in (
@@ -47,6 +54,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
                 "certifi",
                 "Python: httpx, requests, aiohttp by choice, and whoever asks certifi",
                 "SSL_CERT_FILE (httpx) and REQUESTS_CA_BUNDLE (requests)",
+                "code that asks certifi itself, or has trust_env=False",
             ),
         ),
         (r"/botocore/cacert\.pem$", Kind("botocore", "boto3 and the AWS CLI", "AWS_CA_BUNDLE")),
@@ -65,6 +73,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
         ),
     )
 )
+_REPLACED = re.compile(r"^/etc/(ssl/certs|pki/tls/certs|pki/ca-trust/extracted/pem)(/|$)").match
 _DIRECTORIES = re.compile(
     r"(.*/(?:etc/ssl/certs|etc/pki/tls/certs|share/ca-certificates|etc/pki/ca-trust/source"
     r"|share/pki/ca-trust-source|ca-certificates/trust-source|etc/security/cacerts))/"
@@ -92,6 +101,15 @@ class Store:
     problem: str | None = None
 
     @property
+    def remaining(self) -> str:
+        """Who still believes it in a pod with the internal trust store; empty: nobody.
+
+        A store at a place over which that one is mounted is not there any more.
+        """
+        is_hidden = any(_REPLACED(path) for path in (self.path, *self.links))
+        return "" if is_hidden else self.kind.remaining
+
+    @property
     def is_clean(self) -> bool:
         """It makes nobody believe what was not expected."""
         return self.unexpected == 0
@@ -108,4 +126,5 @@ def directory_of(path: str) -> tuple[str, Kind] | None:
     if found is None:
         return None
     is_p11_kit = "ca-trust" in found[1] or "trust-source" in found[1]
-    return found[1], _P11_KIT if is_p11_kit else _DIRECTORY
+    is_source = found[1].endswith("/share/ca-certificates")
+    return found[1], _P11_KIT if is_p11_kit else _SOURCES if is_source else _DIRECTORY

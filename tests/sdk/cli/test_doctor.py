@@ -487,7 +487,7 @@ class TestOutput:
         volume.write_svid(ca.issue_faulty("expired"), [ca.bundle])
         result = CliRunner().invoke(doctor, [str(volume.directory), "--json"])
         document = json.loads(result.stdout)
-        assert list(document) == ["format", "directory", "ok", "findings"]
+        assert list(document) == ["format", "directory", "trust_store", "ok", "findings"]
         assert list(document["findings"][0]) == [
             "name",
             "severity",
