@@ -246,6 +246,5 @@ class TestRemoval:
 
     def test_pods_that_ask_now(self, cluster):
         """They are refused, as soon as the injector knows."""
-
         names = (f"late-{number}" for number in range(1000))
         until(lambda: cluster.try_to_create("shop", next(names)) is None, timeout=90, interval=0.5)
