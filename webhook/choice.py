@@ -120,11 +120,14 @@ def choose(config: PlatformConfig, namespace: str, annotations: Mapping[str, str
         raise AdmissionDenied(
             f"namespace {namespace!r} has no rule in the platform's configuration"
         )
+    zone = config.zones[_first(annotations, ZONE, rule.zones)]
+    partners = _partners(annotations.get(PARTNERS, ""), config.partners_of(namespace))
     mode = annotations.get(MODE)
     modes = rule.modes if mode is None else (_one_of(MODE, mode, rule.modes),)
     return Choice(
-        zone=config.zones[_first(annotations, ZONE, rule.zones)],
-        partners=_partners(annotations.get(PARTNERS, ""), config.partners_of(namespace)),
+        zone=zone,
+        # A pod of a zone has that zone's bundle anyway, and a volume each file once.
+        partners=tuple(each for each in partners if each.zone != zone),
         key_type=_first(annotations, KEY_TYPE, rule.key_types),
         lifetime=_lifetime(annotations.get(LIFETIME), rule),
         mount_path=_first(annotations, MOUNT_PATH, rule.mount_paths),

@@ -187,7 +187,7 @@ class PlatformConfig:
     def __post_init__(self) -> None:
         signers = [zone.signer_name for zone in self.zones.values()]
         domains = [zone.trust_domain for zone in self.zones.values()]
-        domains += [partner.trust_domain for partner in self.partners.values()]
+        domains += [partner.trust_domain for partner in self.outside.values()]
         if not self.zones:
             raise ConfigurationError("expected at least one zone with a trust domain")
         if len(set(signers)) != len(signers):
@@ -196,13 +196,22 @@ class PlatformConfig:
             raise ConfigurationError("expected an external signer, got a signer name of our own")
         if len(set(domains)) != len(domains):
             raise ConfigurationError("expected each trust domain in one zone or partner only")
+        self._check_partner_zones()
         self._check_servers()
         for rule in self.rules:
             if unknown := set(rule.zones) - set(self.zones):
                 raise ConfigurationError(f"expected a configured zone, got {min(unknown)!r}")
 
+    def _check_partner_zones(self) -> None:
+        zones = [partner.zone for partner in self.partners.values() if partner.zone is not None]
+        for zone in zones:
+            if self.zones.get(zone.name) != zone:
+                raise ConfigurationError(f"expected a configured zone, got {zone.name!r}")
+            if zones.count(zone) > 1:
+                raise ConfigurationError(f"expected zone {zone.name!r} as one partner only")
+
     def _check_servers(self) -> None:
-        known = {partner.trust_domain for partner in self.partners.values()}
+        known = {partner.trust_domain for partner in self.outside.values()}
         for partner in self.partners.values():
             server = partner.server_domain
             if server is not None and server not in known:
@@ -230,6 +239,15 @@ class PlatformConfig:
         """The zone that a signer name stands for."""
         zones = self.zones.values()
         return next((zone for zone in zones if zone.signer_name == signer_name), None)
+
+    @property
+    def outside(self) -> dict[str, Partner]:
+        """The partners that are not zones of ours, by name: those whose bundles we publish."""
+        return {name: each for name, each in self.partners.items() if each.zone is None}
+
+    def partner_that_is(self, zone: Zone) -> Partner | None:
+        """The partner that a zone is declared as; None: no other zone may trust it."""
+        return next((each for each in self.partners.values() if each.zone == zone), None)
 
     def partners_of(self, namespace: str) -> tuple[Partner, ...]:
         """The partners that pods of a namespace may trust."""

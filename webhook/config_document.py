@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubetls_sdk.authz.fields import Fields
@@ -98,7 +99,7 @@ def parse_platform(text: str, *, file: str) -> PlatformConfig:
     zones = _named(top, "zones", _zone)
     config = {
         "zones": zones,
-        "partners": _named(top, "partners", read_partner),
+        "partners": _named(top, "partners", partial(read_partner, zones=zones)),
         "rules": tuple(_rule(each, file, tuple(zones)) for each in top.nodes("namespaces")),
     }
     if top.has("clusterDomain"):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another organisation's trust domain: who may see it, and where its bundle comes from.
+"""Another trust domain: who may see it, and where its bundle comes from.
 
 Rules:
     1. The trust domain is always written down; nothing that is fetched can name or change it.
-    2. A bundle is either in the configuration or fetched, by the signer's leader and nobody else.
+    2. A bundle is in the configuration; or fetched, by the signer's leader and nobody else; or it
+       is that of another zone of ours, which is published already, and labelled as a partner's.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubetls_sdk.exceptions import ConfigurationError
+from webhook.names import PARTNER_LABEL, PARTNER_SIGNER_NAME
 
 if TYPE_CHECKING:
     from kubetls_sdk.bundle import TrustBundle
     from kubetls_sdk.federation.partner import Partner as FederatedPartner
     from kubetls_sdk.spiffe_id import TrustDomain
+    from webhook.config import Zone
     from webhook.name_pattern import NamePattern
 
 __all__ = ("Partner",)
@@ -27,14 +30,15 @@ class Partner:
     """A partner.
 
     Attributes:
-        name: A DNS label; names its ClusterTrustBundle.
+        name: A DNS label; pods ask for it by that, and it names its ClusterTrustBundle.
         trust_domain: Its own.
         namespaces: Which namespaces may see it.
         bundle: Its authorities, when the configuration has them.
-        federated: Otherwise how its endpoint is asked, and how often.
+        federated: How its endpoint is asked, and how often, when it is fetched.
+        zone: The zone of ours that it is.
 
     Raises:
-        ConfigurationError: Both or neither, or one of another trust domain.
+        ConfigurationError: None or several of these, or one of another trust domain.
     """
 
     name: str
@@ -42,18 +46,29 @@ class Partner:
     namespaces: tuple[NamePattern, ...]
     bundle: TrustBundle | None = None
     federated: FederatedPartner | None = None
+    zone: Zone | None = None
 
     def __post_init__(self) -> None:
-        source = self.bundle or self.federated
-        if source is None or (self.bundle is not None and self.federated is not None):
-            raise ConfigurationError("expected one of bundle and endpoint")
+        sources = [each for each in (self.bundle, self.federated, self.zone) if each is not None]
+        if len(sources) != 1:
+            raise ConfigurationError("expected one of bundle, endpoint and zone")
         if self.federated is not None and self.federated.endpoint is None:
             raise ConfigurationError("expected an endpoint of the partner, got a file")
-        if source.trust_domain != self.trust_domain:
+        if sources[0].trust_domain != self.trust_domain:
             raise ConfigurationError(
                 f"expected a bundle of {str(self.trust_domain)!r}, got one of"
-                f" {str(source.trust_domain)!r}"
+                f" {str(sources[0].trust_domain)!r}"
             )
+
+    @property
+    def signer_name(self) -> str:
+        """The signer name that its ClusterTrustBundle has."""
+        return PARTNER_SIGNER_NAME if self.zone is None else self.zone.signer_name
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The label that its ClusterTrustBundle has while it is a partner; volumes select by it."""
+        return {PARTNER_LABEL: self.name}
 
     @property
     def server_domain(self) -> TrustDomain | None:

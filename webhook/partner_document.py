@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A partner from YAML, with its bundle or with the endpoint that its bundle is fetched from.
+"""A partner from YAML: with its bundle, the endpoint that it is fetched from, or a zone of ours.
 
     - name: acme
       trustDomain: partner.example
@@ -16,6 +16,10 @@
         serverId: spiffe://bank.example/ns/spire/sa/bundles
         bootstrap: |
           -----BEGIN CERTIFICATE-----
+
+    - name: pci
+      zone: pci
+      namespaces: [shop]
 
 Rules:
     1. The profile is written down with what it authenticates by; a field that would be ignored is
@@ -39,15 +43,17 @@ from webhook.config_fields import bundle_of, name_of, one, parse_duration, patte
 from webhook.partner import Partner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from kubetls_sdk.bundle import TrustBundle
+    from webhook.config import Zone
 
 __all__ = ("ENDPOINT_FIELDS", "PARTNER_FIELDS", "REFRESH_FIELDS", "read_partner")
 
 _OF_ENDPOINTS = ("refresh", "maximumAge")
 PARTNER_FIELDS = frozenset(
-    {"name", "trustDomain", "bundle", "endpoint", "namespaces", *_OF_ENDPOINTS}
+    {"name", "trustDomain", "bundle", "endpoint", "zone", "namespaces", *_OF_ENDPOINTS}
 )
 """What a partner may have."""
 ENDPOINT_FIELDS = frozenset({"url", "profile", "webRoots", "roots", "serverId", "bootstrap"})
@@ -57,20 +63,26 @@ REFRESH_FIELDS = frozenset({"minimum", "maximum"})
 _AGES = 3
 
 
-def read_partner(fields: Fields) -> Partner:
+def read_partner(fields: Fields, *, zones: Mapping[str, Zone]) -> Partner:
     """Read a partner.
+
+    Args:
+        fields: Of it.
+        zones: Ours, by name.
 
     Raises:
         PolicyError: Not a valid one; `.file` and `.line` say where.
     """
+    if len(fields.names & {"bundle", "endpoint", "zone"}) != 1:
+        raise fields.error("expected one of bundle, endpoint and zone")
+    if fields.has("zone"):
+        return _zone(fields, zones)
     domain = one(fields, "trustDomain", TrustDomain.parse)
     values: dict[str, Any] = {
         "name": name_of(fields),
         "trust_domain": domain,
         "namespaces": patterns_of(fields, "namespaces"),
     }
-    if fields.has("bundle") == fields.has("endpoint"):
-        raise fields.error("expected one of bundle and endpoint")
     if fields.has("endpoint"):
         values["federated"] = _federated(fields, domain)
     else:
@@ -78,6 +90,23 @@ def read_partner(fields: Fields) -> Partner:
         if useless is not None:
             raise fields.error(f"expected {useless} beside an endpoint", fields.line_of(useless))
         values["bundle"] = bundle_of(fields, "bundle", domain, parse=parse_bundle)
+    return fields.made(Partner, values)
+
+
+def _zone(fields: Fields, zones: Mapping[str, Zone]) -> Partner:
+    useless = fields.first("trustDomain", *_OF_ENDPOINTS)
+    if useless is not None:
+        raise fields.error(f"expected no {useless} beside zone", fields.line_of(useless))
+    zone = zones.get(fields.text("zone"))
+    if zone is None:
+        known = ", ".join(zones)
+        raise fields.error(f"expected zone to be one of {known}", fields.line_of("zone"))
+    values = {
+        "name": name_of(fields),
+        "trust_domain": zone.trust_domain,
+        "namespaces": patterns_of(fields, "namespaces"),
+        "zone": zone,
+    }
     return fields.made(Partner, values)
 
 

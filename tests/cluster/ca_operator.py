@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 
 
 class Operator:
-    """Gives orders with an administrator's kubeconfig."""
+    """Gives orders about a zone with an administrator's kubeconfig."""
 
-    def __init__(self, kubeconfig: Path, config: Path) -> None:
+    def __init__(self, kubeconfig: Path, config: Path, zone: str = "default") -> None:
         self._kubeconfig = kubeconfig
         self._config = config
+        self._zone = zone
 
     def order(self, give: Callable[[CaOrders], Awaitable[PoolStatus]]) -> PoolStatus:
-        """Give an order about the zone `default`."""
+        """Give an order."""
 
         async def given(api: Api) -> PoolStatus:
             config = PlatformConfig.parse(self._config.read_text())
-            return await give(CaOrders(api, config, "default"))
+            return await give(CaOrders(api, config, self._zone))
 
         return self._run(given)
 
     def pool(self) -> CaPool | None:
-        """The pool of the zone `default`, as it is stored."""
+        """The pool of the zone, as it is stored."""
 
         async def read(api: Api) -> CaPool | None:
-            stored = await CaStore(api).read("default")
+            stored = await CaStore(api).read(self._zone)
             return None if stored is None else stored.pool
 
         return self._run(read)

@@ -30,7 +30,9 @@ from webhook.injection.policy import build_policies
 CONFIG = """\
 version: 1
 zones: [{name: default, trustDomain: example.org}, {name: pci, trustDomain: pci.example}]
-partners: [{name: acme, trustDomain: partner.example, namespaces: ["test-*"], bundle: PEM}]
+partners:
+  - {name: acme, trustDomain: partner.example, namespaces: ["test-*"], bundle: PEM}
+  - {name: card, zone: pci, namespaces: ["test-*"]}
 namespaces:
   - names: ["test-*"]
     zones: [default, pci]
@@ -347,6 +349,8 @@ def with_init(**container):
 
 INTERNAL = {"annotations": annotated(trust_store="internal")}
 SHAPES = {
+    "zone as partner": {"annotations": annotated(partners="card, acme")},
+    "own zone as partner": {"annotations": annotated(zone="pci", partners="card,acme")},
     "least": {},
     "annotations": {
         "annotations": annotated(

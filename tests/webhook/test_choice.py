@@ -30,6 +30,7 @@ def config():
         "  - {name: default, trustDomain: example.org}\n"
         "  - {name: pci, trustDomain: pci.example}\n"
         f"partners:\n{partner('acme', '[shop]')}{partner('other', '[shop, lab]')}"
+        "  - {name: card, zone: pci, namespaces: [shop]}\n"
         "namespaces:\n"
         "  - names: [shop]\n"
         "    zones: [default, pci]\n"
@@ -125,12 +126,13 @@ class TestChoose:
             ),
             pytest.param(
                 {"partners": "acme,evil"},
-                f"annotation {PREFIX}/partners: expected one of 'acme', 'other', got 'evil'",
+                f"annotation {PREFIX}/partners: expected one of 'acme', 'other', 'card',"
+                " got 'evil'",
                 id="partner",
             ),
             pytest.param(
                 {"partners": "acme,"},
-                f"annotation {PREFIX}/partners: expected one of 'acme', 'other', got ''",
+                f"annotation {PREFIX}/partners: expected one of 'acme', 'other', 'card', got ''",
                 id="no partner after the comma",
             ),
         ],
@@ -153,6 +155,13 @@ class TestChoose:
     def test_lifetimes_at_the_bounds(self, config, text):
         """The shortest and the longest lifetime are allowed."""
         assert chosen(config, lifetime=text).lifetime in (timedelta(hours=1), timedelta(days=7))
+
+    def test_a_zone_as_partner(self, config):
+        """A pod of another zone has its bundle; one of that zone has it anyway, and not twice."""
+        assert chosen(config, partners="card").partners == (config.partners["card"],)
+        assert chosen(config, zone="pci", partners="card, acme").partners == (
+            config.partners["acme"],
+        )
 
     def test_partners_of_other_namespaces(self, config):
         """A partner that a namespace may not see is not named to it either."""

@@ -246,10 +246,10 @@ class TestEndpoint:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            pytest.param(fetched(WEB, f", bundle: {PEM}"), "one of bundle and endpoint", id="both"),
+            pytest.param(fetched(WEB, f", bundle: {PEM}"), "one of bundle, endpoint", id="both"),
             pytest.param(
                 ZONE + "partners: [{name: a, trustDomain: a.b, namespaces: [c]}]",
-                "platform.yaml:3: expected one of bundle and endpoint",
+                "platform.yaml:3: expected one of bundle, endpoint and zone",
                 id="neither",
             ),
             pytest.param(
@@ -386,6 +386,71 @@ class TestEndpoint:
         with pytest.raises(ConfigurationError, match=r"platform\.yaml:[0-9]") as caught:
             PlatformConfig.parse(text)
         assert message in str(caught.value)
+
+
+class TestZoneAsPartner:
+    ZONES = (
+        "version: 1\nzones: [{name: default, trustDomain: example.org},"
+        " {name: pci, trustDomain: pci.example}]\n"
+    )
+
+    def config(self, *partners):
+        return PlatformConfig.parse(f"{self.ZONES}partners: [{', '.join(partners)}]")
+
+    def test_it_is_the_zone(self):
+        """Its trust domain and signer are the zone's; nothing of it is published anew."""
+        config = self.config("{name: card, zone: pci, namespaces: [shop]}")
+        card, pci = config.partners["card"], config.zones["pci"]
+        assert (card.trust_domain, card.zone) == (pci.trust_domain, pci)
+        assert card.signer_name == pci.signer_name
+        assert card.labels == {"kubetls.gauntletwizard.net/partner": "card"}
+        assert config.outside == {}
+        assert config.partner_that_is(pci) == card
+        assert config.partner_that_is(config.zones["default"]) is None
+        assert config.partners_of("shop") == (card,)
+        assert config.partners_of("lab") == ()
+
+    @pytest.mark.parametrize(
+        ("partners", "message"),
+        [
+            pytest.param(
+                ["{name: a, zone: none, namespaces: [x]}"], "one of default, pci", id="unknown"
+            ),
+            pytest.param(
+                ["{name: a, zone: pci, trustDomain: pci.example, namespaces: [x]}"],
+                "expected no trustDomain beside zone",
+                id="trust domain",
+            ),
+            pytest.param(
+                ["{name: a, zone: pci, bundle: x, namespaces: [x]}"], "one of bundle", id="bundle"
+            ),
+            pytest.param(
+                ["{name: a, zone: pci, maximumAge: 1h, namespaces: [x]}"],
+                "expected no maximumAge beside zone",
+                id="age",
+            ),
+            pytest.param(
+                ["{name: a, zone: pci, namespaces: [x]}", "{name: b, zone: pci, namespaces: [y]}"],
+                "expected zone 'pci' as one partner only",
+                id="twice",
+            ),
+            pytest.param(["{name: a, zone: pci}"], "expected a field 'namespaces'", id="nowhere"),
+        ],
+    )
+    def test_refused(self, partners, message):
+        """What contradicts itself is an error with file and line."""
+        with pytest.raises(ConfigurationError, match=r"platform\.yaml:[0-9]") as caught:
+            self.config(*partners)
+        assert message in str(caught.value)
+
+    def test_no_endpoint_is_verified_with_it(self):
+        """A partner's server is verified with a partner's bundle, never with a zone's of ours."""
+        endpoint = "{url: 'https://a/', profile: https_spiffe, serverId: 'spiffe://pci.example/b'}"
+        with pytest.raises(ConfigurationError, match="of its serverId"):
+            self.config(
+                "{name: card, zone: pci, namespaces: [x]}",
+                f"{{name: a, trustDomain: a.example, namespaces: [x], endpoint: {endpoint}}}",
+            )
 
 
 class TestParseDuration:

@@ -78,7 +78,7 @@ def selects(rule: NamespaceRule) -> str:
 def chosen_variables(config: PlatformConfig, rule: NamespaceRule) -> dict[str, str]:
     """Make the variables of a policy for one rule, in the order in which they need each other."""
     zones = {name: config.zones[name] for name in native_zones(config, rule)}
-    domains = {each.name: str(each.trust_domain) for each in config.partners.values()}
+    partners = config.partners.values()
     return {
         "annotations": "object.metadata.?annotations.orValue({})",
         "zone": _annotation(ZONE, rule.zones[0]),
@@ -92,11 +92,17 @@ def chosen_variables(config: PlatformConfig, rule: NamespaceRule) -> dict[str, s
         "lifetimeText": _annotation(LIFETIME, duration_text(rule.lifetime.default)),
         "lifetime": _seconds("variables.lifetimeText"),
         "partnersText": f"{_annotation(PARTNERS, '')}.trim()",
-        "partners": (
+        "partnersAsked": (
             'variables.partnersText == "" ? [] : variables.partnersText.split(",").map(p, p.trim())'
         ),
         "visiblePartners": _visible_partners(config),
-        "partnerDomains": f"{literal(domains)}",
+        "partnerDomains": literal({each.name: str(each.trust_domain) for each in partners}),
+        "partnerSigners": literal({each.name: each.signer_name for each in partners}),
+        "partnerLabels": literal({each.name: each.labels for each in partners}),
+        "partners": (
+            "variables.partnersAsked.filter(p, !(p in variables.partnerDomains)"
+            " || variables.partnerDomains[p] != variables.trustDomain)"
+        ),
         "refusal": _refusal(rule, tuple(zones)),
     }
 
@@ -158,8 +164,8 @@ def _refusal(rule: NamespaceRule, zones: tuple[str, ...]) -> str:
             literal(f"annotation {LIFETIME}: expected a duration from {span}"),
         ),
         (
-            "variables.partners.all(p, p in variables.visiblePartners"
-            " && variables.partners.exists_one(q, q == p))",
+            "variables.partnersAsked.all(p, p in variables.visiblePartners"
+            " && variables.partnersAsked.exists_one(q, q == p))",
             f"{literal(f'annotation {PARTNERS}: expected some of ')}"
             ' + variables.visiblePartners.join(", ") + ", each once"',
         ),

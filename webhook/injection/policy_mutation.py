@@ -18,8 +18,6 @@ from webhook.injection.trust_store import FILES, VARIABLES
 from webhook.injection.volume import DEFAULT_MODE
 from webhook.names import (
     CREDENTIAL_BUNDLE,
-    PARTNER_LABEL,
-    PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
     TRUST_STORE_VOLUME,
     VOLUME,
@@ -147,8 +145,8 @@ def _own_bundle(file: str) -> str:
 
 def _partner_bundle() -> str:
     return (
-        f"signerName: {literal(PARTNER_SIGNER_NAME)}, optional: true,"
+        "signerName: variables.partnerSigners[p], optional: true,"
         f" labelSelector: {_SOURCES}.clusterTrustBundle.labelSelector"
-        f"{{matchLabels: {{{literal(PARTNER_LABEL)}: p}}}},"
+        "{matchLabels: variables.partnerLabels[p]},"
         ' path: variables.partnerDomains[p] + ".trust-bundle.pem"'
     )

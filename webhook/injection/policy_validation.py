@@ -15,8 +15,6 @@ from webhook.injection.policy_mutation import ENVIRONMENT, IS_OURS, IS_STORE
 from webhook.injection.trust_store import FILES, OPTION_LISTS, VARIABLES
 from webhook.names import (
     CREDENTIAL_BUNDLE,
-    PARTNER_LABEL,
-    PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
     TRUST_STORE_VOLUME,
     VOLUME,
@@ -168,9 +166,9 @@ def _has_own_bundle(index: str, file: str) -> str:
 def _has_partner_bundles() -> str:
     return (
         "variables.partners.all(p, v.projected.sources.exists(o, o.?clusterTrustBundle.optMap(s,"
-        f' s.?signerName.orValue("") == {literal(PARTNER_SIGNER_NAME)} && !has(s.name)'
+        ' s.?signerName.orValue("") == variables.partnerSigners[p] && !has(s.name)'
         " && s.?optional.orValue(false)"
-        f" && s.?labelSelector.?matchLabels.orValue({{}}) == {{{literal(PARTNER_LABEL)}: p}}"
+        " && s.?labelSelector.?matchLabels.orValue({}) == variables.partnerLabels[p]"
         " && !has(s.labelSelector.matchExpressions)"
         ' && s.path == variables.partnerDomains[p] + ".trust-bundle.pem").orValue(false)))'
     )

@@ -18,8 +18,6 @@ from webhook.config import Mode, TrustStore
 from webhook.injection.trust_store import FILES
 from webhook.names import (
     CREDENTIAL_BUNDLE,
-    PARTNER_LABEL,
-    PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
     TRUST_STORE_VOLUME,
     VOLUME,
@@ -110,8 +108,8 @@ def _partner_bundles(choice: Choice) -> list[dict[str, Any]]:
     return [
         {
             "clusterTrustBundle": {
-                "signerName": PARTNER_SIGNER_NAME,
-                "labelSelector": {"matchLabels": {PARTNER_LABEL: partner.name}},
+                "signerName": partner.signer_name,
+                "labelSelector": {"matchLabels": partner.labels},
                 "optional": True,
                 "path": bundle_file(partner.trust_domain),
             }

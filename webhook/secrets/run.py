@@ -182,4 +182,4 @@ async def run(settings: SecretIssuerSettings) -> None:
 async def _follow(config: PlatformConfig, certifier: Certifier, bundles: ZoneBundles) -> None:
     zones = config.zones.values()
     await certifier.requests.follow(zone.external_signer or zone.signer_name for zone in zones)
-    await bundles.follow((*zones, *config.partners.values()))
+    await bundles.follow((*zones, *config.outside.values()))

@@ -91,10 +91,11 @@ class ZoneBundles(InformerGroup["Zone | Partner", str]):
 
     def partner_bundle(self, partner: Partner) -> TrustBundle:
         """The bundle of a partner; empty when there is none, or none that can be read."""
-        if partner.bundle is not None:
-            return partner.bundle
+        owner = partner.zone or partner
+        if owner.bundle is not None:
+            return owner.bundle
         try:
-            return self._published(partner)
+            return self._published(owner)
         except BundleError as err:
             _log.error("trust bundle of partner %s: nobody of it is trusted: %s", partner.name, err)
             return TrustBundle(partner.trust_domain, ())

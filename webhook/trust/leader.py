@@ -162,7 +162,7 @@ class Leader:
         """Look at everything once, and do what is due."""
         config = self._config = await self._configuration.fresh()
         self._forget_zones(config)
-        self._partners.retain(config.partners.values())
+        self._partners.retain(config.outside.values())
         await self._pool_source.follow(config.zones)
         await self._attempt("capabilities", self._discover())
         await self._attempt("clock", self._check_clock())
@@ -176,7 +176,7 @@ class Leader:
         if publisher is not None:
             for zone in config.zones.values():
                 await self._attempt(f"zone {zone.name}", self._keep(zone, publisher, config))
-            for partner in config.partners.values():
+            for partner in config.outside.values():
                 await self._attempt(
                     f"partner {partner.name}", self._partners.keep(partner, publisher)
                 )
@@ -208,7 +208,9 @@ class Leader:
     async def _keep(self, zone: Zone, publisher: Publisher, config: PlatformConfig) -> None:
         known = self._pools.get(zone.name)
         replaced = self._replaced.replaced(zone, known, config) if known else frozenset()
-        keeper = ZoneKeeper(self._store, publisher, clock=self._clock)
+        keeper = ZoneKeeper(
+            self._store, publisher, clock=self._clock, partner_that_is=config.partner_that_is
+        )
         longest = longest_lifetime(config, zone.name)
         pool = await keeper.keep(zone, longest_lifetime=longest, replaced=replaced)
         if pool is not None:
@@ -267,7 +269,7 @@ class Leader:
 
     def _tell_failures(self, config: PlatformConfig) -> None:
         """Count what fails, and forget tasks that the configuration has no more."""
-        for kind, names in (("zone", config.zones), ("partner", config.partners)):
+        for kind, names in (("zone", config.zones), ("partner", config.outside)):
             gone = [
                 task
                 for task in self._failures

@@ -97,8 +97,14 @@ class Publication:
         return self.bundle.to_pem().decode("ascii")
 
 
-def of_zone(zone: Zone, bundle: TrustBundle) -> Publication:
+def of_zone(zone: Zone, bundle: TrustBundle, *, partner: Partner | None = None) -> Publication:
     """Publish a zone's authorities, for its own signer name and trust domain.
+
+    Args:
+        zone: It.
+        bundle: Its authorities.
+        partner: What it is declared as; by its label pods of other zones find the bundle, and lose
+            it when the label goes.
 
     Raises:
         ConfigurationError: The bundle is of another domain, or the API server would not take it.
@@ -112,7 +118,11 @@ def of_zone(zone: Zone, bundle: TrustBundle) -> Publication:
         bundle_name(zone.signer_name, zone.trust_domain),
         zone.signer_name,
         bundle_file(zone.trust_domain),
-        {**MANAGED, TRUST_DOMAIN_LABEL: str(zone.trust_domain)},
+        {
+            **MANAGED,
+            TRUST_DOMAIN_LABEL: str(zone.trust_domain),
+            **(partner.labels if partner else {}),
+        },
         bundle,
         fallback=fallback_name(zone),
     )
@@ -172,7 +182,7 @@ def of_withdrawn(partner: Partner, why: str, annotations: Mapping[str, str]) -> 
 def wanted_names(config: PlatformConfig) -> frozenset[str]:
     """The names of all bundles that may exist, whether or not they can be made just now."""
     zones = (bundle_name(each.signer_name, each.trust_domain) for each in config.zones.values())
-    return frozenset(zones) | frozenset(map(partner_bundle_name, config.partners))
+    return frozenset(zones) | frozenset(map(partner_bundle_name, config.outside))
 
 
 def fallback_name(zone: Zone) -> str:

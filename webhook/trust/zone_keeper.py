@@ -24,8 +24,11 @@ from webhook.trust.root_certificate import new_root
 from webhook.trust.rotation_step import View, advance
 
 if TYPE_CHECKING:
+    from kubetls_sdk.bundle import TrustBundle
     from webhook.config import PlatformConfig, Zone
+    from webhook.partner import Partner
     from webhook.trust.ca_store import CaStore, StoredPool
+    from webhook.trust.publication import Publication
     from webhook.trust.publisher import Published, Publisher
 
 __all__ = ("Clock", "ZoneKeeper", "longest_lifetime", "now_utc")
@@ -47,9 +50,18 @@ class ZoneKeeper:
         store: Where the pools are.
         publisher: Where the bundles are.
         clock: Aware UTC time in whole seconds.
+        partner_that_is: The partner that a zone is declared as, if any.
     """
 
-    def __init__(self, store: CaStore, publisher: Publisher, *, clock: Clock = now_utc) -> None:
+    def __init__(
+        self,
+        store: CaStore,
+        publisher: Publisher,
+        *,
+        clock: Clock = now_utc,
+        partner_that_is: Callable[[Zone], Partner | None] = lambda _zone: None,
+    ) -> None:
+        self._partner_that_is = partner_that_is
         self._store = store
         self._publisher = publisher
         self._clock = clock
@@ -101,7 +113,7 @@ class ZoneKeeper:
         found: Published | None,
         limits: tuple[timedelta, frozenset[str]],
     ) -> bool:
-        publication = of_zone(zone, stored.pool.bundle)
+        publication = self._publication(zone, stored.pool.bundle)
         view = View(
             now=self._clock(),
             propagation=zone.propagation,
@@ -118,7 +130,10 @@ class ZoneKeeper:
     async def _publish_external(self, zone: Zone, found: Published | None) -> bool:
         if zone.bundle is None:
             raise PoolError(f"expected the authorities of zone {zone.name!r} in the configuration")
-        return await self._publisher.publish(of_zone(zone, zone.bundle), found)
+        return await self._publisher.publish(self._publication(zone, zone.bundle), found)
+
+    def _publication(self, zone: Zone, bundle: TrustBundle) -> Publication:
+        return of_zone(zone, bundle, partner=self._partner_that_is(zone))
 
     async def _begin(self, zone: Zone, found: Published | None) -> None:
         if found is not None:

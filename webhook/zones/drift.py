@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from kubetls_sdk.spiffe_id import TrustDomain
     from webhook.config import PlatformConfig
+    from webhook.partner import Partner
     from webhook.zones.census import NamespaceCensus
     from webhook.zones.cluster_state import PublishedBundle
 
@@ -59,6 +60,7 @@ def bundle_findings(
     for zone in config.zones.values():
         name = bundle_name(zone.signer_name, zone.trust_domain)
         yield _judged(zone.trust_domain, name, published.get(name), zone.bundle, now)
+        yield from _unlabelled(config.partner_that_is(zone), published.get(name))
     for partner in config.partners.values():
         if partner.trust_domain not in own:
             name = partner_bundle_name(partner.name)
@@ -88,6 +90,16 @@ def _judged(
     is_well = bool(dated) and max(dated) - now > SOON and min(dated) > now
     verdict = Verdict.OK if is_well else Verdict.WARNING
     return Finding(verdict, subject, f"published as {name}: {roots or 'empty, trusts nobody'}")
+
+
+def _unlabelled(partner: Partner | None, found: PublishedBundle | None) -> Iterator[Finding]:
+    name = partner.name if partner else ""
+    if found is not None and found.partner != name:
+        subject = f"trust bundle of {found.trust_domain}"
+        message = (
+            f"pods find it as partner {found.partner or 'of nobody'}, expected {name or 'none'}"
+        )
+        yield Finding(Verdict.WARNING, subject, message)
 
 
 def _difference(bundle: TrustBundle, wanted: TrustBundle) -> str:
@@ -130,7 +142,7 @@ def pod_findings(places: tuple[NamespaceCensus, ...]) -> Iterator[Finding]:
             message = "in a zone that is not for this namespace any more"
             yield _pods(subject, place.misplaced, message)
         if place.excessive:
-            message = "with bundles that may not be asked for here any more"
+            message = "asking for bundles that are not for this namespace any more"
             yield _pods(subject, place.excessive, message)
 
 

@@ -123,6 +123,17 @@ class TestThePod:
             {"name": "KUBETLS_TRUST_DOMAIN", "value": "pci.example"},
         ]
 
+    def test_a_zone_as_partner(self):
+        """Another zone's own bundle is selected while it is a partner, and may be gone."""
+        changed = injected(pod(annotations=annotated(partners="card")))
+        bundle = {
+            "signerName": f"{PREFIX}/pci",
+            "labelSelector": {"matchLabels": {f"{PREFIX}/partner": "card"}},
+            "optional": True,
+            "path": "pci.example.trust-bundle.pem",
+        }
+        assert changed["spec"]["volumes"] == [volume(bundle)]
+
     def test_nothing_secret(self):
         """No key, and not even a partner's certificates, are in what anybody can ask for."""
         _, answer = outcome(pod(annotations=annotated(partners="acme")))

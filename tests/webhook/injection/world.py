@@ -60,6 +60,7 @@ zones:
   - {name: pci, trustDomain: pci.example}
 partners:
   - {name: acme, trustDomain: partner.example, namespaces: [shop], bundle: PEM}
+  - {name: card, zone: pci, namespaces: [shop]}
 namespaces:
   - names: [shop]
     zones: [default, pci]

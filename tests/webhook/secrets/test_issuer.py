@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from kubetls_sdk.spiffe_id import TrustDomain
+from kubetls_sdk.testing import DevelopmentCA
 from tests.webhook.secrets.guarded_api import GuardedApi
 from tests.webhook.signing.world import (
     EXTERNAL_SIGNER,
@@ -36,6 +37,7 @@ from webhook.api.resources import (
 )
 from webhook.config import PlatformConfig
 from webhook.issuance.service_names import ServiceIndex
+from webhook.names import bundle_name
 from webhook.secrets import roster as roster_module
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
@@ -66,11 +68,13 @@ class SecretWorld(World):
         self.clock = Clock()
         self.publish()
 
-    def publish(self, zone="default"):
-        """Publish the bundle of our zone as it is in the pool."""
-        text = self.pools.pool(zone).bundle.to_pem().decode()
+    def publish(self, zone="default", bundle=None):
+        """Publish the bundle of our zone as it is in the pool, or another one."""
+        found = self.config.current.zones[zone]
+        text = (bundle or self.pools.pool(zone).bundle.to_pem()).decode()
+        name = bundle_name(found.signer_name, found.trust_domain)
         self.api.put(
-            CLUSTER_TRUST_BUNDLES, {"metadata": {"name": BUNDLE}, "spec": {"trustBundle": text}}
+            CLUSTER_TRUST_BUNDLES, {"metadata": {"name": name}, "spec": {"trustBundle": text}}
         )
 
     @asynccontextmanager
@@ -200,6 +204,24 @@ class TestDeliver:
         async with world.signer(), world.issuer():
             await eventually(world.secret)
         assert world.secret()[f"{domain}.trust-bundle.pem"] == bundle.encode()
+
+    async def test_a_zone_as_partner(self):
+        """Another zone's published bundle goes with it, and the next one when that zone rotates."""
+        line = "partners: [{name: friend, zone: other, namespaces: [shop]}]\n"
+        world = SecretWorld(PLATFORM + line)
+        world.publish("other")
+        body = world.add_secret_pod()
+        body["metadata"]["annotations"]["kubetls.gauntletwizard.net/partners"] = "friend"
+        world.api.put(PODS, body)
+        file = "other.example.trust-bundle.pem"
+        async with world.signer(), world.issuer() as issuer:
+            await eventually(world.secret)
+            assert world.secret()[file] == world.pools.pool("other").bundle.to_pem()
+            rotated = DevelopmentCA("other.example").bundle.to_pem()
+            world.publish("other", rotated)
+            await issuer.news.wait()
+            issuer.look(at_everything=True)
+            await eventually(lambda: world.secret()[file] == rotated)
 
     async def test_requests_are_cleared_away(self, world):
         """No signing request stays."""

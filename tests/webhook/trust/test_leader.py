@@ -75,6 +75,11 @@ class Term:
         return {body["metadata"]["name"] for body in self.api.all(CLUSTER_TRUST_BUNDLES)}
 
 
+def _labels_and_text(term, name):
+    body = term.api.find(CLUSTER_TRUST_BUNDLES, name)
+    return body["metadata"]["labels"], body["spec"]["trustBundle"]
+
+
 def value(name, **labels):
     return REGISTRY.get_sample_value(name, labels)
 
@@ -108,6 +113,22 @@ class TestRound:
         term.configuration.text = PLATFORM
         await term.round()
         assert term.bundles() == {BUNDLE}
+
+    async def test_a_zone_is_a_partner_as_long_as_the_configuration_says_so(self):
+        """Its own bundle gets the partner's label, and loses it; nothing more is published."""
+        friend = "partners: [{name: friend, zone: second, namespaces: [shop]}]\n"
+        name = "kubetls.gauntletwizard.net:second:second.example"
+        term = Term(TWO_ZONES + friend)
+        await term.round()
+        assert term.bundles() == {BUNDLE, name}
+        labels, roots = _labels_and_text(term, name)
+        assert labels["kubetls.gauntletwizard.net/partner"] == "friend"
+        assert labels["kubetls.gauntletwizard.net/trust-domain"] == "second.example"
+        term.configuration.text = TWO_ZONES
+        await term.round()
+        assert "kubetls.gauntletwizard.net/partner" not in _labels_and_text(term, name)[0]
+        assert _labels_and_text(term, name)[1] == roots
+        assert "kubetls.gauntletwizard.net/partner" not in _labels_and_text(term, BUNDLE)[0]
 
     async def test_a_zone_that_goes_takes_its_bundle_and_leaves_its_pool(self):
         """Keys are destroyed by an order, not by an edit of the configuration."""

@@ -217,6 +217,14 @@ class TestSweep:
         assert await self.names(api, publisher) == {BUNDLE}
         assert wanted_names(config(PARTNER)) == {BUNDLE, PARTNER_BUNDLE}
 
+    def test_a_zone_as_partner(self):
+        """What is published already is not published under a partner's name."""
+        text = (
+            "version: 1\nzones: [{name: default, trustDomain: example.org}]\n"
+            "partners: [{name: main, zone: default, namespaces: [x]}]\n"
+        )
+        assert wanted_names(PlatformConfig.parse(text)) == {BUNDLE}
+
 
 class TestOldClusters:
     async def test_the_newest_version_that_is_served_is_used(self):

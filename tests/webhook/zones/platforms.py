@@ -10,7 +10,7 @@ import yaml
 from kubetls_sdk.testing import DevelopmentCA
 from webhook.choice import INJECTED
 from webhook.config import PlatformConfig
-from webhook.names import PARTNER_SIGNER_NAME, TRUST_DOMAIN_LABEL
+from webhook.names import PARTNER_LABEL, PARTNER_SIGNER_NAME, TRUST_DOMAIN_LABEL
 from webhook.trust.labels import MANAGED
 
 NOW = datetime.now(UTC)
@@ -39,6 +39,11 @@ def partner(name="acme", *, ca=ACME, namespaces=("shop",)):
     }
 
 
+def zone_partner(zone, namespaces, *, name=None):
+    """A zone that is declared as a partner."""
+    return {"name": name or zone, "zone": zone, "namespaces": list(namespaces)}
+
+
 def platform(*, zones=tuple(ROOTS), partners=None, rules=RULES):
     """A configuration: by default three zones, a partner of `shop`, four rules."""
     partners = [partner()] if partners is None else partners
@@ -53,20 +58,23 @@ def platform(*, zones=tuple(ROOTS), partners=None, rules=RULES):
     return PlatformConfig.parse(yaml.safe_dump(document))
 
 
-def bundle(name, signer, text, *, domain="", managed=True):
+def bundle(name, signer, text, *, domain="", managed=True, partner=""):
     """A ClusterTrustBundle."""
     labels = dict(MANAGED) if managed else {}
+    labels |= {PARTNER_LABEL: partner} if partner else {}
     if domain:
         labels[TRUST_DOMAIN_LABEL] = domain
     spec = {"signerName": signer, "trustBundle": text}
     return {"metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
-def zone_bundle(zone, *, ca=None):
+def zone_bundle(zone, *, ca=None, partner=""):
     """The ClusterTrustBundle of a zone."""
     signer, domain = SIGNERS[zone], f"{zone}.example.org"
     text = (ca or ROOTS[zone]).bundle.to_pem().decode()
-    return bundle(f"{signer.replace('/', ':')}:{domain}", signer, text, domain=domain)
+    return bundle(
+        f"{signer.replace('/', ':')}:{domain}", signer, text, domain=domain, partner=partner
+    )
 
 
 def partner_bundle(ca=ACME, name="acme"):

@@ -15,6 +15,7 @@ from tests.webhook.zones.platforms import (
     platform,
     pod,
     zone_bundle,
+    zone_partner,
 )
 from webhook.finding import Verdict
 from webhook.zones.census import census
@@ -29,10 +30,10 @@ def complete():
     return [*map(zone_bundle, ROOTS), partner_bundle()]
 
 
-def found(bodies, *, now=NOW):
+def found(bodies, *, now=NOW, config=None):
     """Findings by subject."""
     bundles = tuple(map(PublishedBundle.parse, bodies))
-    return {each.subject: each for each in bundle_findings(platform(), bundles, now=now)}
+    return {each.subject: each for each in bundle_findings(config or platform(), bundles, now=now)}
 
 
 class TestBundles:
@@ -83,6 +84,21 @@ class TestBundles:
         report = found([*complete(), bundle(name, SIGNERS["pci"], text, managed=managed)])
         assert report[f"trust bundle {name}"].verdict is Verdict.FAILURE
         assert "zone pci" in report[f"trust bundle {name}"].message
+
+    @pytest.mark.parametrize(
+        ("declared", "label", "verdict"),
+        [
+            pytest.param(True, "pci", Verdict.OK, id="as declared"),
+            pytest.param(True, "", Verdict.WARNING, id="not yet"),
+            pytest.param(False, "pci", Verdict.WARNING, id="not any more"),
+        ],
+    )
+    def test_zone_as_partner(self, declared, label, verdict):
+        """A zone's bundle has a partner's label exactly while it is declared as one."""
+        config = platform(partners=[zone_partner("pci", ["shop"])] if declared else [])
+        bodies = [zone_bundle("main"), zone_bundle("lab"), zone_bundle("pci", partner=label)]
+        report = found(bodies, config=config)
+        assert report["trust bundle of pci.example.org"].verdict is verdict
 
     def test_left_over(self):
         """A bundle of a zone that is not configured any more."""

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from tests.webhook.zones.platforms import partner, platform
+from tests.webhook.zones.platforms import partner, platform, zone_partner
 from webhook.choice import choose
 from webhook.exceptions import AdmissionDenied
 from webhook.zones.graph import Graph, Reach
@@ -88,3 +88,37 @@ class TestReach:
         (acme,) = found.outside
         reach = {zone.name: found.reach(zone, acme.trust_domain) for zone in found.zones}
         assert reach == {"main": Reach.IF_TRUSTED, "pci": Reach.NEVER, "lab": Reach.IF_TRUSTED}
+
+
+class TestZonesAsPartners:
+    def reach(self, *partners):
+        """How main and pci reach each other, each way."""
+        found = graph(partners=partners)
+        main, pci = found.config.zones["main"], found.config.zones["pci"]
+        return found.reach(main, pci.trust_domain), found.reach(pci, main.trust_domain)
+
+    def test_both(self):
+        """Where each may ask for the other, they can connect."""
+        found = self.reach(zone_partner("pci", ["shop"]), zone_partner("main", ["payments"]))
+        assert found == (Reach.BOTH, Reach.BOTH)
+
+    def test_one_sided(self):
+        """Trust that is not returned is no connection."""
+        found = self.reach(zone_partner("pci", ["shop"]))
+        assert found == (Reach.ONE_SIDED, Reach.TRUSTED_ONLY)
+
+    def test_where_there_is_no_rule(self):
+        """A partner of namespaces of that very zone is nobody's trust."""
+        found = self.reach(zone_partner("pci", ["payments"]))
+        assert found == (Reach.NEVER, Reach.NEVER)
+
+    def test_the_third_zone(self):
+        """A third zone that may ask, and is not asked for, is as far as before."""
+        found = graph(partners=[zone_partner("pci", ["*"]), zone_partner("main", ["payments"])])
+        lab, domains = found.config.zones["lab"], list(found.domains)
+        reach = [found.reach(lab, each) for each in domains[:2]]
+        assert reach == [Reach.NEVER, Reach.ONE_SIDED]
+
+    def test_is_no_partner_outside(self):
+        """It is drawn as the zone that it is."""
+        assert graph(partners=[zone_partner("pci", ["shop"])]).outside == ()
