@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -183,6 +184,22 @@ class TestBlocks:
         many = (block.title or "").endswith(".jsonl")
         for text in block.code.splitlines() if many else [block.code]:
             json.loads(text)
+
+
+class TestExamples:
+    """Their READMEs are run by tests/examples; here, what they say is looked at once more."""
+
+    @pytest.mark.parametrize("page", READMES, ids=lambda page: page.parent.name)
+    def test_commands_exist(self, page):
+        """Every command of ours exists, with every option, and every module of the examples."""
+        shown = [b for b in blocks(page, ROOT) if b.language in {"sh", "console"}]
+        assert shown, "expected commands that a reader can copy"
+        for line in (line for block in shown for line in block.code.splitlines()):
+            words = shlex.split(re.sub(r"^(\$ )?([A-Z_]+=\S+ )*", "", line), comments=True)
+            if words[:1] == ["kubetls"]:
+                _parse_command(words[1:])
+            for module in (word for word in words if word.startswith("examples.")):
+                assert importlib.util.find_spec(module), line
 
 
 class TestWords:
