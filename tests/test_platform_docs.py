@@ -25,7 +25,7 @@ from webhook import choice, config_document, names
 from webhook.api import resources
 from webhook.cli.command_line import webhook as commands
 from webhook.config import KeyType, Mode, PlatformConfig
-from webhook.injection import container
+from webhook.injection import container, trust_store
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/platform").glob("*.md"))
@@ -130,6 +130,17 @@ class TestAnnotations:
     def test_label(self):
         """The label is the code's."""
         assert rows(text_of("annotations"), "label") == [choice.INJECT]
+
+
+class TestTrustStore:
+    def test_variables(self):
+        """Every variable of the trust store is there, in its order, and no other is."""
+        assert rows(text_of("trust-store"), "variable") == list(trust_store.VARIABLES)
+
+    @pytest.mark.parametrize("name", [names.TRUST_STORE_VOLUME, *names.TRUST_STORE_PLACES])
+    def test_names(self, name):
+        """Volume and places are the injector's."""
+        assert f"`{name}`" in text_of("trust-store")
 
 
 class TestMetrics:
