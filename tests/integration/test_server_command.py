@@ -18,6 +18,7 @@ import pytest
 
 from kubetls_sdk.testing import KubeletVolume
 from tests.integration.serving import GET, World, exchange, receive_response
+from tests.sdk.server.forwarding import forwarded_client_cert, lines
 from tests.waiting import until
 
 APPLICATION = """
@@ -124,6 +125,12 @@ def connected(world, port):
         yield connection
 
 
+def _accepts(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 class TestServe:
     def test_policy_rotation_and_end(self, world, directory):
         """The policy is enforced; SVID and policy are followed; SIGTERM ends it gracefully."""
@@ -156,6 +163,23 @@ class TestServe:
             assert exchange(connection, GET.replace(b"GET", b"POST"))[0] == 403
         (line,) = (directory / "audit.log").read_text().splitlines()
         assert '"decision":"deny"' in line
+
+    def test_forwarded(self, world, directory):
+        """A named proxy is believed about its clients, and nobody else is."""
+        condition = "        when: forwarded.spiffeId == 'spiffe://example.org/ns/shop/sa/phone'\n"
+        (directory / "policy.yaml").write_text(POLICY + condition)
+        phone = world.ca.issue("/ns/shop/sa/phone")
+        told = GET[:-2] + lines(forwarded_client_cert(phone.chain)) + b"\r\n"
+        statuses = {}
+        for name in ("web", "proxy"):
+            options = ["--forwarded-from", f"spiffe://example.org/ns/shop/sa/{name}"]
+            options += ["--forwarded-header", "x-forwarded-client-cert"]
+            with serving(directory, *options) as command:
+                port = command.port()
+                until(lambda port=port: _accepts(port))
+                with connected(world, port) as connection:
+                    statuses[name] = exchange(connection, told)[0]
+        assert statuses == {"web": 200, "proxy": 403}
 
     @staticmethod
     def _certificate(world, port):
@@ -259,6 +283,8 @@ BAD = [
     pytest.param(["--http2"], "zttp", id="http2-without-zttp"),
     pytest.param(["--anonymous-path", "/a"], "probe listener", id="anonymous-required"),
     pytest.param(["--edge-port", "0"], "--edge-certificate", id="edge-without-certificate"),
+    pytest.param(["--forwarded-header", "client-cert"], "--forwarded-from", id="header-of-nobody"),
+    pytest.param(["--forwarded-from", "envoy"], "SPIFFE ID", id="proxy-without-identity"),
     pytest.param(["--metrics-path", "/metrics"], "--health-port", id="metrics-nowhere"),
     pytest.param(["--health-port", "0", "--health-path", "x"], "start with '/'", id="bad-path"),
     pytest.param(["--audit-log", "nowhere/audit"], "nowhere/audit", id="bad-audit-log"),

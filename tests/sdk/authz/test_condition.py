@@ -15,6 +15,7 @@ from kubetls_sdk.authz.contradiction import check_satisfiable
 from kubetls_sdk.authz.expression import parse_condition
 from kubetls_sdk.authz.request import Request
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.spiffe_id import SpiffeId
 from tests.sdk.authz.policies import WEB
 
 WEDNESDAY = datetime(2026, 11, 25, 13, 30, tzinfo=UTC)
@@ -185,6 +186,33 @@ class TestHolds:
         assert denied or not allowed
 
 
+PHONE = "spiffe://example.org/ns/shop/sa/phone"
+FORWARDED = [
+    (f"forwarded.spiffeId == '{PHONE}'", PHONE, TRUE),
+    (f"forwarded.spiffeId == '{PHONE}'", PHONE + "-2", FALSE),
+    (f"forwarded.spiffeId == '{PHONE}'", None, FALSE),
+    (f"forwarded.spiffeId in ['{PHONE}']", PHONE, TRUE),
+    (f"forwarded.spiffeId != '{PHONE}'", PHONE, FALSE),
+    (f"forwarded.spiffeId != '{PHONE}'", None, UNDECIDED),
+    (f"forwarded.spiffeId not in ['{PHONE}']", None, UNDECIDED),
+    ("forwarded.spiffeId present", PHONE, TRUE),
+    ("forwarded.spiffeId present", None, FALSE),
+    ("forwarded.spiffeId absent", None, TRUE),
+    ("forwarded.trustDomain == 'example.org'", PHONE, TRUE),
+    ("forwarded.trustDomain == 'spiffe://example.org'", PHONE, TRUE),
+    ("forwarded.trustDomain == 'org'", PHONE, FALSE),
+    ("forwarded.trustDomain in ['example.org']", "spiffe://partner.example/a", FALSE),
+]
+
+
+class TestForwarded:
+    @pytest.mark.parametrize(("text", "client", "expected"), FORWARDED)
+    def test_holds(self, text, client, expected):
+        """Exact, and missing where no proxy that is believed has told of a client."""
+        found = None if client is None else SpiffeId.parse(client)
+        assert both(text, forwarded=found) == expected
+
+
 class TestParseCondition:
     @pytest.mark.parametrize(
         "text",
@@ -202,6 +230,10 @@ class TestParseCondition:
             "source.address == user.ip", "request.host == 'a:80'", "request.port == 0",
             "request.port in [true]", "request.nothing == 'x'", "time.clock == '08:00'",
             "time.clock > '24:00'", "time.now > '2026-01-01'", "time.now > '2026-01-01T00:00:00'",
+            "forwarded.spiffeId == 'phone'", "forwarded.spiffeId startsWith 'spiffe://a'",
+            "forwarded.spiffeId == 'spiffe://a.b/*'", "forwarded.trustDomain == 'A.b'",
+            "forwarded.trustDomain endsWith '.b'", "forwarded.namespace == 'x'",
+            "forwarded.spiffeId == user.sub", "user.sub == forwarded.spiffeId",
             "time.weekday in ['Mon']", "time.zone == 'x'", "user.a == '\x1b'", "user.a matches 'x'",
             "user.a == 'x'\nuser.b == 'y'", "user.a == '" + "x" * 5000 + "'",
         ],
@@ -216,6 +248,8 @@ class TestParseCondition:
         [
             "authorization", "cookie", "host", "connection", "transfer-encoding", "forwarded",
             "x-forwarded-for", "x-forwarded-client-cert", "x-spiffe-id", "grpc-timeout", "upgrade",
+            "x_forwarded_client_cert", "client-cert", "client_cert", "client-cert-chain",
+            "x-client-cert", "x-client-certificate",
             "sec-websocket-key", "x-real-ip", "proxy-authorization", "te", "content-length",
         ],
     )  # fmt: skip

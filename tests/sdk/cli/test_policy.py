@@ -130,6 +130,19 @@ class TestExplain:
         found = self.ask(shell, 1, "/users/bob")
         assert found["decision"]["needed"] == ["path.u == user.sub"]
 
+    def test_forwarded(self, shell) -> None:
+        """`--forwarded` is whom a proxy that is believed calls for."""
+        text = (
+            "version: 1\npolicies:\n- name: p\n  allow:\n  - name: partners\n"
+            "    from: {namespace: shop}\n    to: {paths: /}\n"
+            "    when: forwarded.trustDomain == 'partner.example'\n"
+        )
+        shell.write("edge.yaml", text)
+        ask = ("explain", "edge.yaml", "--from", WEB, "--path", "/")
+        assert shell.json(0, *ask, "--forwarded", "spiffe://partner.example/app")
+        assert shell.json(1, *ask, "--forwarded", "spiffe://example.org/app")
+        assert shell.json(1, *ask)
+
     def test_anonymous(self, shell) -> None:
         """The caller without certificate has a name here."""
         assert self.ask(shell, 1, "/", caller="anonymous")["decision"]["allowed"] is False
@@ -149,6 +162,7 @@ class TestExplain:
             ("--from", WEB, "--path", "/", "--claims", "{"),
             ("--from", WEB, "--path", "/", "--header", "x"),
             ("--from", WEB, "--path", "/", "--now", "today"),
+            ("--from", WEB, "--path", "/", "--forwarded", "phone"),
         ],
     )
     def test_unusable_requests(self, shell, arguments) -> None:
