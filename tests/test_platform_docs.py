@@ -20,6 +20,7 @@ import webhook.endpoint.metrics
 import webhook.injection.metrics
 import webhook.metrics
 import webhook.secrets.metrics
+from kubetls_sdk.metrics import METRICS
 from tests.markdown import blocks
 from webhook import choice, config_document, names
 from webhook.api import resources
@@ -168,6 +169,7 @@ class TestMetrics:
             webhook.secrets.metrics,
         )
         known = {_row(metric)[0] for module in modules for metric in _metrics(module)}
+        known |= {metric.name for metric in METRICS}  # of the SDK, in the pods
         used = set(chain(*(re.findall(r"\bkubetls_\w+", page.read_text()) for page in PAGES)))
         assert used - known == set()
 

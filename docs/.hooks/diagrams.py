@@ -24,7 +24,7 @@ def on_post_page(output: str, *, page: Any, config: Any, **_: Any) -> str:
     if 'class="mermaid"' not in output:
         return output
     bundle = output.rindex(_THEME, 0, output.rindex("assets/javascripts/bundle."))
-    script = f"{_THEME}{'../' * page.url.count('/')}{_PLACE}\"></script>"
+    script = f'{_THEME}{"../" * page.url.count("/")}{_PLACE}"></script>'
     return output[:bundle] + script + output[bundle:]
 
 
