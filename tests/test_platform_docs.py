@@ -22,7 +22,7 @@ import webhook.metrics
 import webhook.secrets.metrics
 from kubetls_sdk.metrics import METRICS
 from tests.markdown import blocks
-from webhook import choice, config_document, names
+from webhook import choice, config_document, names, partner_document
 from webhook.api import resources
 from webhook.cli.command_line import webhook as commands
 from webhook.config import KeyType, Mode, PlatformConfig
@@ -66,7 +66,9 @@ class TestConfiguration:
         [
             ("field", config_document._TOP),
             ("field of `zones`", config_document._ZONE),
-            ("field of `partners`", config_document._PARTNER),
+            ("field of `partners`", partner_document.PARTNER_FIELDS),
+            ("field of `endpoint`", partner_document.ENDPOINT_FIELDS),
+            ("field of `refresh`", partner_document.REFRESH_FIELDS),
             ("field of `namespaces`", config_document._RULE),
             ("field of `lifetime`", config_document._LIFETIME),
         ],

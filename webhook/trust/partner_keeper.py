@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from webhook import metrics
 from webhook.api.errors import InvalidError
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from webhook.trust.publisher import Published, Publisher
     from webhook.trust.zone_keeper import Clock
 
-__all__ = ("BUNDLE_TOO_OLD", "PartnerKeeper")
-
-BUNDLE_TOO_OLD: Final = "PartnerBundleTooOld"
+__all__ = ("PartnerKeeper",)
 
 
 class PartnerKeeper:
@@ -146,7 +144,7 @@ class PartnerKeeper:
             resource, name = publisher.resource, partner_bundle_name(partner.name)
             regarding = Reference(resource.api_version, resource.kind, name)
             await self._events.event(
-                regarding, "Warning", BUNDLE_TOO_OLD, message, action="Withdraw"
+                regarding, "Warning", "PartnerBundleTooOld", message, action="Withdraw"
             )
         raise WebhookError(message)
 
