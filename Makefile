@@ -63,7 +63,7 @@ demo-cluster: setup
 
 ## make demo-edge      browser, external API, internal API and partners (SERVE=1: open it in a browser)
 demo-edge: setup
-	@$(BIN)/python -m examples.edge $(if $(SERVE),--serve) $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m examples.edge $(if $(SERVE),--serve) $(if $(filter command,$(origin PORT)),--port $(PORT))
 
 ## make test-node      the same walk in real pods: kubelet, containerd and runc; root and Linux only
 test-node: setup

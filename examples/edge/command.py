@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.serve:
                 shown.verdict(summary, is_ok=result.is_ok)
                 keep_open(ready, options.build)
-            return summary, result.is_ok
+                summary = "closed"
+        return summary, result.is_ok
 
     return conduct(work, shown)
 

@@ -98,7 +98,7 @@ async def checks(request: Request) -> Response:
     path, mark = (request.query_params.get(name, "") for name in ("path", "mark"))
     try:
         hops = await request.state.observatory.hops(path, mark, request.scope)
-    except ValueError:
+    except (ValueError, OverflowError):
         return JSONResponse({"error": "expected a mark of ours"}, 400)
     return JSONResponse({"hops": [hop.document() for hop in hops]}, headers=_HEADERS)
 

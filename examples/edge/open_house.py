@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from examples.edge.service import program
@@ -22,16 +22,30 @@ _ROTATION_SECONDS = 600.0
 
 
 def keep_open(stage: Stage, build: Path) -> None:
-    """Let the app and the partners call all the time, until somebody interrupts."""
+    """Let the app and the partners call all the time, until somebody interrupts.
+
+    Raises:
+        DemoError: A server ended by itself.
+    """
     roots = build / "demo-edge-ca.pem"
     roots.write_bytes(stage.zones.public.roots.read_bytes())
     with ExitStack() as stack:
         for child in _callers(stage):
             stack.callback(child.end)
         print(_invitation(stage, roots), flush=True)
-        while True:
-            time.sleep(_ROTATION_SECONDS)
-            stage.zones.rotate()
+        with suppress(KeyboardInterrupt):  # that is how a person ends it
+            while True:
+                _stay(stage)
+                stage.zones.rotate()
+
+
+def _stay(stage: Stage) -> None:
+    """Until the certificates are to be renewed, as long as everything runs."""
+    ends_at = time.monotonic() + _ROTATION_SECONDS
+    while time.monotonic() < ends_at:
+        time.sleep(1.0)
+        for server in (stage.internal, stage.external, stage.login):
+            server.check_alive()
 
 
 def _callers(stage: Stage) -> list[Child]:

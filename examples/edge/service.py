@@ -101,6 +101,14 @@ class Api:
             raise DemoError(f"{self._child.name} does not listen on port {port}")
         return port
 
+    def check_alive(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            DemoError: It does not.
+        """
+        self._child.check_alive()
+
     def close(self) -> None:
         """End it."""
         self._child.end()

@@ -39,23 +39,29 @@ function check({ name, result, seen }) {
   return item;
 }
 
+const clock = (hop) => new Date(hop.time).toLocaleTimeString();
+
 function call(hop) {
-  const time = new Date(hop.time).toLocaleTimeString();
   const verdict = element("span", "verdict", hop.allowed ? "allowed" : "refused");
-  const line = element("p", "call", element("code", "", hop.path ?? "connection"), verdict);
+  const path = element("code", "", hop.path ?? "connection");
+  const line = element("p", "call", path, element("time", "", clock(hop)), verdict);
   line.dataset.state = state(hop);
-  line.title = time;
   return line;
 }
 
-/** Show hops in a card, in place of what it showed before. */
+const shown = new Map();
+
+/** Show hops in a card, in place of what it showed before; what is the same is left alone. */
 export function showHops(id, hops, otherwise) {
   const card = document.getElementById(id);
-  card.replaceChildren(card.querySelector("h2"));
-  if (!hops.length) card.append(element("p", "note", otherwise));
-  for (const hop of hops) {
-    card.append(call(hop), element("ol", "checks", ...hop.checks.map(check)));
+  const content = JSON.stringify(hops.map((hop) => ({ ...hop, time: null })));
+  if (shown.get(id) !== content) {
+    shown.set(id, content);
+    const drawn = hops.flatMap((hop) => [call(hop), element("ol", "checks", ...hop.checks.map(check))]);
+    const nothing = hops.length ? [] : [element("p", "note", otherwise)];
+    card.replaceChildren(card.querySelector("h2"), ...drawn, ...nothing);
   }
+  card.querySelectorAll("time").forEach((time, index) => { time.textContent = clock(hops[index]); });
 }
 
 /** Give a hop of the picture its colour and mark; without a state, none. */
