@@ -54,7 +54,7 @@ def public_client(web_pki, name="shop.example"):
 
 
 @contextlib.contextmanager
-def running(world, *, policy=None, edge=None, probes=None, users=None, **settings):
+def running(world, *, policy=None, edge=None, probes=None, users=None, forwarded=None, **settings):
     config = Config(
         world.application,
         tls=MutualTls(source=world.source, **settings),
@@ -62,6 +62,7 @@ def running(world, *, policy=None, edge=None, probes=None, users=None, **setting
         edge=edge,
         probes=probes,
         users=users,
+        forwarded=forwarded,
         log_config=None,
         host="127.0.0.1",
         port=0,

@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server.caller import ANONYMOUS, caller
 from kubetls_sdk.server.edge import Edge
-from tests.integration.serving import World, exchange, read_to_end, stock_context
+from kubetls_sdk.server.forwarded import ForwardedFrom
+from tests.integration.serving import GET, World, exchange, read_to_end, stock_context
 from tests.integration.test_server_edge import connected, public_client, running, write
+from tests.sdk.server.forwarding import client_cert, lines
 from tests.waiting import until
 
 
@@ -143,6 +146,23 @@ class TestOutsideFace:
         ):
             for _ in range(2):
                 assert exchange(connection)[0] == 403
+
+    def test_no_proxy_is_believed(self, world, edge, web_pki):
+        """A proxy that is believed inside is a stranger outside, whatever it presents and tells."""
+        proxy = world.ca.issue("/ns/edge/sa/envoy")
+        forwarded = ForwardedFrom(proxies=[proxy.spiffe_id])
+        told = GET[:-2] + lines(client_cert(world.ca.issue("/phone").chain)) + b"\r\n"
+        context = stock_context(proxy, world.ca.bundle)
+        web_pki.configure_trust(context)
+        with running(world, edge=edge, forwarded=forwarded) as port:
+            with connected(port, world.client(proxy)) as connection:
+                assert exchange(connection, told)[0] == 200
+            with connected(edge.bound_port, context, "shop.example") as connection:
+                assert exchange(connection, told)[2] == b"anonymous"
+        inside, outside = world.application.scopes
+        assert str(caller(inside).forwarded) == "spiffe://example.org/phone"
+        assert caller(outside) == ANONYMOUS
+        assert [name for name, _ in outside["headers"]] == [b"host"]
 
     def test_session_from_outside(self, world, edge, web_pki):
         """A session of the outside face opens nothing inside, and none of the inside exists."""

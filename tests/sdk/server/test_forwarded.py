@@ -8,6 +8,8 @@ import io
 import json
 import logging
 import pickle
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -125,6 +127,18 @@ class TestSettings:
         settings = ForwardedFrom(proxies=(PROXY,), header="x-forwarded-client-cert")
         assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own
         assert settings.proxies == (SpiffeId.parse(PROXY),)
+
+    def test_costs_nothing_without(self):
+        """Who names no proxy does not even import what reads certificates from headers."""
+        program = (
+            "import sys, kubetls_sdk.server.asgi as asgi, kubetls_sdk.server.authorizer as a\n"
+            "asgi.KubeTLSMiddleware(None, policy=a.AnyVerified())\n"
+            "print([name for name in sys.modules if '_forward' in name or 'client_cert' in name])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == "[]"
 
 
 class TestBelieved:
