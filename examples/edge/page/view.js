@@ -43,7 +43,7 @@ const clock = (hop) => new Date(hop.time).toLocaleTimeString();
 
 function call(hop) {
   const verdict = element("span", "verdict", hop.allowed ? "allowed" : "refused");
-  const path = element("code", "", hop.path ?? "connection");
+  const path = element("code", "", ...breakable(hop.path ?? "connection"));
   const line = element("p", "call", path, element("time", "", clock(hop)), verdict);
   line.dataset.state = state(hop);
   return line;
