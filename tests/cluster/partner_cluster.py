@@ -79,8 +79,8 @@ class PartnerEndpoint:
         self.process.start()
         until(lambda: is_listening(self._port), timeout=30)
 
-    def declared(self) -> str:
-        """The partner in the platform's configuration."""
+    def declared(self, **more: str) -> str:
+        """The partner in the platform's configuration, with more fields of its entry."""
         endpoint = {
             "url": f"https://127.0.0.1:{self._port}/",
             "profile": "https_spiffe",
@@ -93,6 +93,7 @@ class PartnerEndpoint:
             "namespaces": ["shop", "legacy"],
             "endpoint": endpoint,
             "refresh": {"minimum": "1s", "maximum": "2s"},
+            **more,
         }
         return PLATFORM + yaml.safe_dump({"partners": [entry]})
 
@@ -120,6 +121,12 @@ class PartnerCluster:
             return empty
         text = self.api.get(PARTNER_BUNDLE)["spec"]["trustBundle"]
         return TrustBundle.from_pem(empty.trust_domain, text.encode())
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What is remembered of the partner, without our prefix."""
+        found = self.api.get(PARTNER_BUNDLE)["metadata"].get("annotations") or {}
+        return {name.removeprefix(f"{PREFIX}/"): text for name, text in found.items()}
 
     def kubectl(self, *arguments: str) -> str:
         return kubectl.run(self.control_plane.kubeconfig, *arguments)

@@ -104,6 +104,37 @@ def ask(cluster, volume, service):
     return run
 
 
+class Seconds:
+    """When the SDK stopped trusting somebody, in monotonic seconds.
+
+    Args:
+        is_over: Tells from a snapshot that it did.
+
+    Attributes:
+        distrusted: When it did.
+        is_over: Set then.
+    """
+
+    def __init__(self, is_over):
+        self.distrusted = None
+        self.is_over = threading.Event()
+        self._test = is_over
+
+    def take(self, snapshot):
+        if self.distrusted is None and self._test(snapshot):
+            self.distrusted = time.monotonic()
+            self.is_over.set()
+
+
+def is_refused(ask):
+    """Whether the partner's workload does not get as far as the policy."""
+    try:
+        ask("/")
+    except httpx.TransportError:
+        return True
+    return False
+
+
 class TestPod:
     def test_that_asks(self, cluster, volume):
         """The partner's bundle is in its volume, beside its own, which has nothing of it."""
@@ -173,35 +204,64 @@ class TestEndpoint:
         assert cluster.published == cluster.endpoint.ca.bundle
         assert ask("/") == [200]
 
+    def test_too_old(self, cluster, volume, ask):
+        """Past its maximum age nobody of it is trusted, and an Event says so."""
+        cluster.installation.configure(cluster.endpoint.declared(maximumAge="5s"))
+        until(lambda: cluster.annotations.get("withdrawn") == "too-old", timeout=60)
+        cluster.touch("shop")
+        until(lambda: bundle_in(volume, PARTNER) == NOBODY, timeout=KUBELET_SECONDS)
+        until(lambda: is_refused(ask), timeout=5)
+        events = "/apis/events.k8s.io/v1/namespaces/default/events"
+        found = until(
+            lambda: [
+                each
+                for each in cluster.api.get(events)["items"]
+                if each["reason"] == "PartnerBundleTooOld"
+            ],
+            timeout=30,
+        )
+        assert found[0]["regarding"]["kind"] == "ClusterTrustBundle"
+
     def test_alive_again(self, cluster, volume):
-        """It is followed again: the old root goes, though no leader began with the new one."""
+        """A new leader remembers by whom to verify the endpoint, though it was withdrawn.
+
+        The partner's first root, which the configuration begins with, has gone meanwhile.
+        """
+        (signer,) = cluster.installation.names("signer")
+        cluster.installation.runner.restart(signer)
         ca = cluster.endpoint.ca
         ca.activate_root()
         ca.retire_root()
         cluster.endpoint.publish(renewed=True)
         cluster.endpoint.start()
-        until(lambda: cluster.published == ca.bundle, timeout=60)
+        until(lambda: cluster.published == ca.bundle, timeout=90)
         cluster.touch("shop")
         until(lambda: bundle_in(volume, PARTNER) == ca.bundle, timeout=KUBELET_SECONDS)
+        assert "withdrawn" not in cluster.annotations
+        cluster.declare()
 
-
-class Seconds:
-    """When things happened, in monotonic seconds.
-
-    Attributes:
-        removed: The bundle left the API server.
-        emptied: The kubelet emptied the file.
-        distrusted: The SDK trusts nobody of the partner any more.
-    """
-
-    def __init__(self):
-        self.removed = self.emptied = self.distrusted = None
-        self.is_over = threading.Event()
-
-    def take(self, snapshot):
-        if self.distrusted is None and not len(snapshot.bundles.get(PARTNER, ())):
-            self.distrusted = time.monotonic()
-            self.is_over.set()
+    def test_removed_root(self, cluster, volume, record_property):
+        """A root that the partner removes is out of the SDK a second after the file."""
+        ca = cluster.endpoint.ca
+        ca.add_root()
+        cluster.endpoint.publish()
+        until(lambda: cluster.published == ca.bundle, timeout=30)
+        cluster.touch("shop")
+        until(lambda: bundle_in(volume, PARTNER) == ca.bundle, timeout=KUBELET_SECONDS)
+        ca.activate_root()
+        ca.retire_root()
+        with VolumeSource(volume) as source:
+            seen = Seconds(lambda snapshot: snapshot.bundles[PARTNER] == ca.bundle)
+            source.subscribe(seen.take)
+            cluster.endpoint.publish(renewed=True)
+            until(lambda: cluster.published == ca.bundle, timeout=30)
+            cluster.touch("shop")
+            until(lambda: bundle_in(volume, PARTNER) == ca.bundle, KUBELET_SECONDS, interval=0.001)
+            changed = time.monotonic()
+            assert seen.is_over.wait(5)
+        seconds = max(0.0, seen.distrusted - changed)
+        record_property("removed_root_file_to_sdk_seconds", round(seconds, 3))
+        assert seconds <= 1
 
 
 class TestRemoval:
@@ -209,19 +269,19 @@ class TestRemoval:
         """Out of the SDK a second after the file; out of the cluster with the kubelet's delay."""
         assert ask("/") == [200]
         with VolumeSource(volume) as source:
-            seen = Seconds()
+            seen = Seconds(lambda snapshot: not len(snapshot.bundles.get(PARTNER, ())))
             source.subscribe(seen.take)
             began = time.monotonic()
             cluster.installation.configure(PLATFORM)
             until(lambda: not cluster.api.exists(PARTNER_BUNDLE), timeout=60)
-            seen.removed = time.monotonic()
+            removed = time.monotonic()
             until(lambda: bundle_in(volume, PARTNER) == NOBODY, KUBELET_SECONDS, interval=0.001)
-            seen.emptied = time.monotonic()
+            emptied = time.monotonic()
             assert seen.is_over.wait(5)
         found = {
-            "configuration_to_bundle": seen.removed - began,
-            "configuration_to_volume": seen.emptied - began,
-            "file_to_sdk": max(0.0, seen.distrusted - seen.emptied),
+            "configuration_to_bundle": removed - began,
+            "configuration_to_volume": emptied - began,
+            "file_to_sdk": max(0.0, seen.distrusted - emptied),
         }
         for name, seconds in found.items():
             record_property(f"removal_{name}_seconds", round(seconds, 3))
@@ -231,8 +291,7 @@ class TestRemoval:
 
     def test_call(self, volume, service, ask):
         """The partner's workload does not get as far as the policy any more; ours does."""
-        with pytest.raises(httpx.TransportError):
-            ask("/")
+        until(lambda: is_refused(ask), timeout=5)
         with VolumeSource(volume) as source, Client(server=SERVER, source=source) as client:
             assert client.get(f"{service}/").status_code == 403
 
