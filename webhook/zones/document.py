@@ -45,11 +45,12 @@ def _zone(graph: Graph, zone: Zone) -> dict[str, Any]:
 
 def _partner(graph: Graph, partner: Partner) -> dict[str, Any]:
     zone = graph.zone_of(partner)
-    bundle = partner.bundle
+    bundle, endpoint = partner.bundle, partner.federated.endpoint if partner.federated else None
     return {
         "name": partner.name,
         "trustDomain": str(partner.trust_domain),
         "zone": zone.name if zone else None,
+        "endpoint": endpoint.url if endpoint else None,
         "fingerprints": None if bundle is None else [fingerprint(a) for a in bundle.authorities],
         "namespaces": [each.text for each in partner.namespaces],
     }

@@ -48,8 +48,10 @@ def signer_text(zone: Zone) -> str:
 
 def bundle_text(partner: Partner) -> str:
     """Where a partner's bundle comes from."""
+    if partner.federated is not None and partner.federated.endpoint is not None:
+        return f"from {shown(partner.federated.endpoint.url)}"
     if partner.bundle is None:
-        return "bundle from its endpoint"
+        return "its zone's own bundle"
     return "sha256 " + listed(fingerprint(each) for each in partner.bundle.authorities)
 
 

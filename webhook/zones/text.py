@@ -22,8 +22,9 @@ def to_text(picture: Picture) -> str:
         "Zones of trust": _zones(picture.graph),
         "Partners": _partners(picture.graph),
         "Namespaces (the first rule that names one decides)": _groups(picture),
-        "Who can reach whom (each must have the other's trust bundle; between trust domains a"
-        " policy rule must name them, too)": reach_lines(picture.graph),
+        "Who can reach whom (between trust domains where a policy rule names them, too)": (
+            reach_lines(picture.graph)
+        ),
         "Found": _findings(picture),
     }
     written = (

@@ -16,6 +16,7 @@ from tests.webhook.zones.platforms import (
     platform,
     pod,
     zone_bundle,
+    zone_partner,
 )
 from webhook.zones.cluster_state import ClusterState, EquippedPod, PublishedBundle
 from webhook.zones.document import to_json
@@ -57,14 +58,8 @@ def many():
 class TestText:
     def test_who_cannot_reach_whom(self):
         """Each zone says whom it cannot reach."""
-        lines = to_text(offline()).splitlines()
-        start = lines.index(
-            "  pci",
-            lines.index(
-                "Who can reach whom (each must have the other's"
-                " trust bundle; between trust domains a policy rule must name them, too)"
-            ),
-        )
+        lines = to_text(offline()).split("Who can reach whom")[1].splitlines()
+        start = lines.index("  pci")
         assert lines[start + 1 : start + 3] == [
             "    can reach     pci (its own zone)",
             "    CANNOT reach  main, lab, acme",
@@ -89,11 +84,22 @@ class TestText:
 
 class TestMermaid:
     def test_nodes_and_edges(self):
-        """Each zone, rule and partner is a node; identity is solid, trust dashed."""
+        """A zone is a box with its namespaces; trust is dashed, a choice of zones a line."""
         text = to_mermaid(offline())
         assert text.startswith("flowchart LR\n")
-        assert 'z1 -->|"identity"| g2' in text
+        box = '  subgraph z1["zone pci (pci.example.org)"]\n    g2["payments, card-#42;"]:::names\n'
+        assert f"{box}  end\n" in text
+        assert 'z0 -->|"identity, if chosen"| g3' in text
         assert 'g4 -.->|"may trust in shop"| p0' in text
+        assert "can connect" not in text
+
+    def test_zones_that_can_connect(self):
+        """They are joined, and no others are."""
+        both = [zone_partner("pci", ["shop"]), zone_partner("main", ["payments"])]
+        text = to_mermaid(offline(partners=both))
+        assert [line.strip() for line in text.splitlines() if "can connect" in line] == [
+            'z0 <==>|"can connect"| z1'
+        ]
 
     def test_only_what_reads_as_one_label(self):
         """Whatever a name contains, quotes stay balanced and no line is added."""
