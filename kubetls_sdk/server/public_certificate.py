@@ -79,6 +79,8 @@ class PublicCertificate:
             raise ConfigurationError(
                 f"expected a certificate and its key, got {certificate!r} and {key!r}: {reason}"
             ) from err
+        if self._read() != content:  # what was loaded is not what was looked at
+            raise ConfigurationError(f"{certificate!r} changed while it was read")
         return context
 
 

@@ -16,6 +16,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.caller import ANONYMOUS, caller
 from kubetls_sdk.server.edge import Edge
 from kubetls_sdk.server.forwarded import ForwardedFrom
+from kubetls_sdk.server.public_certificate import PublicCertificate
 from tests.integration.serving import GET, World, exchange, read_to_end, stock_context
 from tests.integration.test_server_edge import connected, public_client, running, write
 from tests.sdk.server.forwarding import client_cert, lines
@@ -210,6 +211,24 @@ class TestOutsideFace:
         edge = Edge(port=0, certificate=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key"))
         with pytest.raises(ConfigurationError, match="SPIFFE ID"):
             edge.bind()
+
+    def test_svid_put_there_meanwhile(self, world, certificate, tmp_path, monkeypatch):
+        """Files that change between the look at them and their use are not used."""
+        public = PublicCertificate(**certificate, alpn_protocols=[])
+        before = public.context
+        svid = world.ca.issue("/ns/shop/sa/orders", dns_names=("shop.example",))
+
+        def replace(*_):
+            (tmp_path / "tls.key").write_bytes(svid.private_key_pem())
+            (tmp_path / "tls.crt").write_bytes(svid.certificates_pem())
+
+        write(tmp_path, trustme.CA(), "new.example")
+        monkeypatch.setattr("kubetls_sdk.server.public_certificate._check_public", replace)
+        public.reload()
+        assert public.context is before
+        monkeypatch.undo()
+        public.reload()
+        assert public.context is before
 
     def test_svid_put_there_later(self, world, edge, web_pki, tmp_path, caplog):
         """An SVID in the place of the public certificate is not shown: the last one stays."""
