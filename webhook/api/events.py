@@ -247,7 +247,7 @@ class EventRecorder:
         }
         return {
             "metadata": {
-                "name": f"{regarding.name[:_MAX_OBJECT_NAME]}.{secrets.token_hex(8)}",
+                "name": f"{_name_part(regarding.name)}.{secrets.token_hex(8)}",
                 "namespace": regarding.namespace or "default",
             },
             "eventTime": micro_time(datetime.now(UTC)),
@@ -259,6 +259,11 @@ class EventRecorder:
             "note": key.note,
             "type": key.type,
         }
+
+
+def _name_part(name: str) -> str:
+    """What of an object's name an Event's may have: some kinds allow more, such as a colon."""
+    return name[:_MAX_OBJECT_NAME].replace(":", ".").rstrip(".-")
 
 
 def _cut(note: str) -> str:

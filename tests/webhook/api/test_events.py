@@ -11,7 +11,7 @@ from tests.webhook.api.fake_time import clock, run
 from tests.webhook.api_double import ApiDouble
 from webhook.api import ApiError, EventRecorder, ForbiddenError, NotFoundError, Pod
 from webhook.api.events import reference
-from webhook.api.resources import EVENTS, NODES, PODS
+from webhook.api.resources import CLUSTER_TRUST_BUNDLES, EVENTS, NODES, PODS
 
 WEB = reference(PODS, {"name": "web-0", "namespace": "shop", "uid": "u1"})
 
@@ -62,6 +62,21 @@ class TestEvent:
                     "reportingInstance",
                 )
             ) == ("Warning", "Denied", "no zone", "kubetls-signer", "signer-1")
+
+        run(scenario)
+
+    def test_one_about_a_bundle_has_a_name_that_is_allowed(self):
+        """Bundles have colons in their names, Events may not."""
+        bundle = {"name": "example.org:partner:acme"}
+
+        async def scenario():
+            double = ApiDouble()
+            async with recorder(double) as events:
+                regarding = reference(CLUSTER_TRUST_BUNDLES, bundle)
+                await events.event(regarding, "Warning", "TooOld", "x")
+                [body] = await written(double)
+            assert body["metadata"]["name"].startswith("example.org.partner.acme.")
+            assert body["regarding"]["name"] == bundle["name"]
 
         run(scenario)
 
