@@ -12,11 +12,8 @@ from tests.examples.demo_run import ROOT
 EXAMPLES = ROOT / "examples"
 SCREEN = 50
 SHARED = "demonstration"  # what examples have in common, no example
-EDGE = "edge"  # its README is read by its own test
 FOLDERS = sorted(
-    path.name
-    for path in EXAMPLES.iterdir()
-    if any(path.glob("*.py")) and path.name not in (SHARED, EDGE)
+    path.name for path in EXAMPLES.iterdir() if any(path.glob("*.py")) and path.name != SHARED
 )
 INDEX = (EXAMPLES / "README.md").read_text()
 
@@ -49,7 +46,7 @@ class TestReadmes:
     def test_index(self):
         """The index lists them all, and leads to each."""
         named = {link.partition("/")[0] for link in links(INDEX)}
-        assert named == {*FOLDERS, EDGE}
+        assert named == {*FOLDERS}
         assert [link for link in links(INDEX) if not (EXAMPLES / link).exists()] == []
 
     @pytest.mark.parametrize("folder", FOLDERS)
