@@ -22,7 +22,7 @@ from webhook.api.resources import (
 )
 from webhook.choice import CHOSEN, INJECTED
 from webhook.names import PARTNER_LABEL, TRUST_DOMAIN_LABEL, VOLUME
-from webhook.trust.labels import MANAGED
+from webhook.trust.labels import MANAGED, WITHDRAWN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -74,13 +74,24 @@ class EquippedPod:
 
 @dataclass(frozen=True, slots=True)
 class PublishedBundle:
-    """A ClusterTrustBundle of any signer name."""
+    """A ClusterTrustBundle of any signer name.
+
+    Attributes:
+        name: Of it.
+        signer_name: Of it; empty without one.
+        trust_domain: As its label says.
+        partner: As its label says: volumes find it by that.
+        is_managed: Whether it says that we made it.
+        withdrawn: Why nobody of a partner is trusted at the moment; empty: it is in force.
+        text: PEM.
+    """
 
     name: str
     signer_name: str
     trust_domain: str
     partner: str
     is_managed: bool
+    withdrawn: str
     text: str = field(repr=False)
 
     @classmethod
@@ -93,6 +104,7 @@ class PublishedBundle:
             trust_domain=labels.get(TRUST_DOMAIN_LABEL, ""),
             partner=labels.get(PARTNER_LABEL, ""),
             is_managed=MANAGED.items() <= labels.items(),
+            withdrawn=(body["metadata"].get("annotations") or {}).get(WITHDRAWN, ""),
             text=spec.get("trustBundle") or "",
         )
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from kubetls_sdk.spiffe_id import TrustDomain
-    from webhook.config import PlatformConfig
+    from webhook.config import PlatformConfig, Zone
     from webhook.partner import Partner
     from webhook.zones.census import NamespaceCensus
     from webhook.zones.cluster_state import PublishedBundle
@@ -60,7 +60,7 @@ def bundle_findings(
     for zone in config.zones.values():
         name = bundle_name(zone.signer_name, zone.trust_domain)
         yield _judged(zone.trust_domain, name, published.get(name), zone.bundle, now)
-        yield from _unlabelled(config.partner_that_is(zone), published.get(name))
+        yield from _unlabelled(zone, config.partner_that_is(zone), published.get(name))
     for partner in config.partners.values():
         if partner.trust_domain not in own:
             name = partner_bundle_name(partner.name)
@@ -79,6 +79,9 @@ def _judged(
     subject = f"trust bundle of {domain}"
     if found is None:
         return Finding(Verdict.WARNING, subject, f"not there yet: expected {name}")
+    if found.withdrawn:
+        message = f"{name} is withdrawn ({shown(found.withdrawn)}): nobody of it is trusted"
+        return Finding(Verdict.WARNING, subject, message)
     try:
         bundle = TrustBundle.from_pem(domain, found.text.encode())
     except BundleError as err:
@@ -92,14 +95,16 @@ def _judged(
     return Finding(verdict, subject, f"published as {name}: {roots or 'empty, trusts nobody'}")
 
 
-def _unlabelled(partner: Partner | None, found: PublishedBundle | None) -> Iterator[Finding]:
+def _unlabelled(
+    zone: Zone, partner: Partner | None, found: PublishedBundle | None
+) -> Iterator[Finding]:
     name = partner.name if partner else ""
-    if found is not None and found.partner != name:
-        subject = f"trust bundle of {found.trust_domain}"
-        message = (
-            f"pods find it as partner {found.partner or 'of nobody'}, expected {name or 'none'}"
-        )
-        yield Finding(Verdict.WARNING, subject, message)
+    if found is None or found.partner == name:
+        return
+    message = f"other zones' pods still find it as partner {shown(found.partner)}"
+    if partner:
+        message = f"other zones' pods do not find it as partner {name} yet"
+    yield Finding(Verdict.WARNING, f"trust bundle of {zone.trust_domain}", message)
 
 
 def _difference(bundle: TrustBundle, wanted: TrustBundle) -> str:

@@ -18,6 +18,7 @@ from tests.webhook.zones.platforms import (
     zone_partner,
 )
 from webhook.finding import Verdict
+from webhook.trust.labels import WITHDRAWN
 from webhook.zones.census import census
 from webhook.zones.cluster_state import ClusterState, EquippedPod, PublishedBundle
 from webhook.zones.drift import bundle_findings, fingerprint, pod_findings
@@ -99,6 +100,14 @@ class TestBundles:
         bodies = [zone_bundle("main"), zone_bundle("lab"), zone_bundle("pci", partner=label)]
         report = found(bodies, config=config)
         assert report["trust bundle of pci.example.org"].verdict is verdict
+
+    def test_withdrawn(self):
+        """A partner's bundle that is there to be remembered is told as what it is."""
+        body = partner_bundle()
+        body["metadata"]["annotations"] = {WITHDRAWN: "too-old"}
+        finding = found([body])["trust bundle of acme.example"]
+        assert finding.verdict is Verdict.WARNING
+        assert "withdrawn (too-old): nobody of it is trusted" in finding.message
 
     def test_left_over(self):
         """A bundle of a zone that is not configured any more."""
