@@ -19,7 +19,7 @@ from webhook.names import WORKLOAD_SECRET_TYPE, bundle_file
 if TYPE_CHECKING:
     from kubetls_sdk.svid import PrivateKey
     from webhook.api import Pod
-    from webhook.secrets.plan import Plan
+    from webhook.delivery.plan import Plan
 
 __all__ = ("files", "secret")
 

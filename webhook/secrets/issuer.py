@@ -16,21 +16,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-
 from webhook.api import ApiError, ConflictError, NotFoundError
 from webhook.api.backoff import Backoff
 from webhook.api.events import reference
 from webhook.api.resources import PODS
+from webhook.delivery.answer import verified
+from webhook.delivery.keys import new_key
+from webhook.delivery.plan import plan_for
 from webhook.exceptions import IssuanceError
-from webhook.issuance.returned import verify_returned
 from webhook.issuance.signing_request import empty_request, named_request
 from webhook.metrics import QUEUE
 from webhook.secrets import metrics
 from webhook.secrets.certifier import signing_request
 from webhook.secrets.content import files, secret
-from webhook.secrets.keys import new_key
-from webhook.secrets.plan import plan_for
+from webhook.secrets.injection import secret_name
 from webhook.secrets.roster import Held, Roster
 from webhook.secrets.writer import ForeignSecretError
 from webhook.signing.audit import AuditLog
@@ -41,13 +40,11 @@ if TYPE_CHECKING:
 
     from webhook.api import EventRecorder, Informer, Pod, Service
     from webhook.config import PlatformConfig
-    from webhook.issuance.grant import Grant
-    from webhook.issuance.profile import Issued
+    from webhook.delivery.plan import Plan
+    from webhook.delivery.zone_bundles import ZoneBundles
     from webhook.issuance.service_names import ServiceIndex
     from webhook.secrets.certifier import Certifier
-    from webhook.secrets.plan import Plan
     from webhook.secrets.writer import SecretWriter
-    from webhook.secrets.zone_bundles import ZoneBundles
     from webhook.signing.requests import Key
     from webhook.signing.shares import Replicas
 
@@ -143,7 +140,7 @@ class SecretIssuer:
             raise Again(str(err), at_least=err.retry_after or 0.0) from err
 
     async def _write(self, pod: Pod) -> None:
-        plan = self._plan(pod)
+        name, plan = secret_name(pod, self._configuration()), self._plan(pod)
         held = self.roster.held.get(pod.uid)
         if held is not None and held.plan == plan and self._now() < held.refresh_at:
             return
@@ -152,11 +149,11 @@ class SecretIssuer:
         is_external = grant.zone.external_signer is not None
         asked = named_request(grant, key) if is_external else empty_request(key)
         chain = await self._certifier.certify(signing_request(pod, grant, asked))
-        issued = _verified(chain, grant, plan)
-        body = secret(pod, plan.name, files(plan, key, issued.chain_pem))
+        issued = verified(chain, grant, plan)
+        body = secret(pod, name, files(plan, key, issued.chain_pem))
         version = await self._writer.write(body, held.version if held is not None else None)
         metrics.WRITTEN.labels(zone=grant.zone.name).inc()
-        _log.info("Secret %s/%s is written, until %s", pod.namespace, plan.name, issued.not_after)
+        _log.info("Secret %s/%s is written, until %s", pod.namespace, name, issued.not_after)
         if is_external:
             self._audit.issued(
                 replace(plan.request, public_key=grant.public_key),
@@ -196,22 +193,3 @@ class SecretIssuer:
         await self._events.event(
             reference(PODS, pod), "Warning", "SecretNotWritten", f"{reason}: {err}", action="Write"
         )
-
-
-def _verified(chain_pem: bytes, grant: Grant, plan: Plan) -> Issued:
-    """Accept what came back only if it is what was asked for; nothing else is ever retried here."""
-    try:
-        expected = grant if grant.zone.external_signer else _shortened(chain_pem, grant)
-        return verify_returned(chain_pem, expected, plan.bundle, datetime.now(UTC))
-    except IssuanceError as err:
-        raise IssuanceError(str(err), reason=err.reason, is_retryable=True) from err
-
-
-def _shortened(chain_pem: bytes, grant: Grant) -> Grant:
-    """Our own signer gives less where its authority ends sooner: take that, and never more."""
-    try:
-        leaf = x509.load_pem_x509_certificate(chain_pem)
-    except ValueError:
-        return grant
-    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    return replace(grant, lifetime=min(lifetime, grant.lifetime))

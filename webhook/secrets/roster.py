@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from webhook.api import Informer, Pod, Service
-    from webhook.secrets.plan import Plan
+    from webhook.delivery.plan import Plan
     from webhook.secrets.writer import Version
     from webhook.signing.requests import Key
     from webhook.signing.shares import Replicas

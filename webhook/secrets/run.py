@@ -16,13 +16,13 @@ from webhook.api.resources import (
     CONFIG_MAPS,
 )
 from webhook.config import PlatformConfig
+from webhook.delivery.zone_bundles import ZoneBundles
 from webhook.followed_file import FollowedFile
 from webhook.names import SYSTEM_NAMESPACE
 from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
-from webhook.secrets.zone_bundles import ZoneBundles
 from webhook.surroundings import Surroundings
 
 if TYPE_CHECKING:

@@ -36,13 +36,13 @@ from webhook.api.resources import (
     SERVICES,
 )
 from webhook.config import PlatformConfig
+from webhook.delivery.zone_bundles import ZoneBundles
 from webhook.issuance.service_names import ServiceIndex
 from webhook.names import bundle_name
 from webhook.secrets import roster as roster_module
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
-from webhook.secrets.zone_bundles import ZoneBundles
 
 pytestmark = pytest.mark.anyio
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pod's Secret shall hold now. Pure: pod, Services, configuration and bundle are arguments.
+"""What a pod's volume shall hold now. Pure: pod, Services, configuration and bundle are arguments.
 
 Rules:
     1. The decision is the signer's own (`webhook.issuance.evaluation`): what it would not sign is
        not asked for.
-    2. Two plans are equal when the same Secret would do for both.
+    2. Two plans are equal when the same files would do for both.
     3. A partner that a pod asked for and may not see any more is left out, and ends nothing else.
 """
 
@@ -17,7 +17,6 @@ from webhook.choice import PARTNERS, choose
 from webhook.exceptions import AdmissionDenied, IssuanceError
 from webhook.issuance.evaluation import NOT_ALLOWED, evaluate
 from webhook.issuance.request import IssuanceRequest
-from webhook.secrets.injection import secret_name
 
 if TYPE_CHECKING:
     from kubetls_sdk.bundle import TrustBundle
@@ -25,19 +24,18 @@ if TYPE_CHECKING:
     from webhook.api import Pod
     from webhook.choice import Choice
     from webhook.config import KeyType, PlatformConfig
+    from webhook.delivery.zone_bundles import ZoneBundles
     from webhook.issuance.grant import Grant
     from webhook.issuance.service_names import ServiceIndex
-    from webhook.secrets.zone_bundles import ZoneBundles
 
 __all__ = ("Plan", "plan_for")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a pod's Secret shall hold.
+    """What a pod's volume shall hold.
 
     Attributes:
-        name: Of the Secret.
         request: For the pod, as if it asked itself; it has no key yet.
         grant: What the certificate shall say; it has no key yet.
         key_type: Of the key.
@@ -45,7 +43,6 @@ class Plan:
         partners: Bundles of partners that go with it; an empty one trusts nobody.
     """
 
-    name: str
     request: IssuanceRequest = field(compare=False)
     grant: Grant
     key_type: KeyType
@@ -60,18 +57,16 @@ class Plan:
 def plan_for(
     pod: Pod, *, services: ServiceIndex, config: PlatformConfig, bundles: ZoneBundles
 ) -> Plan:
-    """Decide what a pod's Secret shall hold.
+    """Decide what a pod's volume shall hold.
 
     Raises:
-        IssuanceError: Nothing: it does not carry our injection, may not have it, or what it takes
-            is not there yet (retryable).
+        IssuanceError: Nothing: the pod may not have what it asks for (final), or what that takes is
+            not there yet (retryable).
     """
-    name = secret_name(pod, config)
     choice = _choice(pod, config)
     request = _request(pod, choice)
     grant = evaluate(request, pod=pod, services=services, config=config)
     return Plan(
-        name=name,
         request=request,
         # The next one is made as soon as a Service appears: no need to ask early.
         grant=replace(grant, refreshes_early=False),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published bundles of zones and partners, which the secret issuer verifies under and hands on.
+"""The published bundles of zones and partners, as secret issuer and node driver read them.
 
-It has no right to see a CA pool; it reads what every pod may read.
+They verify under them and hand them on. They have no right to see a CA pool; they read what every
+pod may read.
 
 Rules:
     1. What the configuration has, an external signer's bundle or a partner's, comes from nowhere

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the private keys of pods in Secret mode.
+"""Makes the private keys of pods, in memory.
 
 Rules:
     1. RSA takes up to seconds, so keys are made outside of the event loop.
