@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from webhook.exceptions import WebhookError
 from webhook.node.publication import InvalidPublication
 from webhook.node.state_file import read_state, write_state
+from webhook.node.target import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,8 +101,8 @@ class VolumeStore:
         Raises:
             UnknownVolumeError: There is no such volume.
         """
-        publication = self._known(volume_id)
-        return self._placement.content(self._home(volume_id), publication).read()
+        self._known(volume_id)
+        return self._placement.read(self._home(volume_id))
 
     def create(self, publication: Publication) -> None:
         """Make an empty volume, which the pod does not see yet; an older one of the id goes first.
@@ -138,7 +139,7 @@ class VolumeStore:
         """
         home = self._home(volume_id)
         with self._lock(home):
-            return self._placement.content(home, self._known(volume_id)).write(files)
+            return self._placement.write(home, self._known(volume_id), files)
 
     def expose(self, volume_id: str) -> None:
         """Show a volume at its target, read-only; nothing happens when it is shown there already.
@@ -172,31 +173,39 @@ class VolumeStore:
         home = self._home(volume_id)
         with self._lock(home):
             known = self._volumes.get(volume_id)
-            self._placement.withdraw(home, target, known)
-            if known is None or known.target == target:
+            is_ours = known is not None and known.target == target
+            self._placement.withdraw(home, target, is_ours=is_ours)
+            if known is None or is_ours:
                 self._placement.discard(home)
                 self._volumes.pop(volume_id, None)
 
     def _take_over(self, home: Path) -> None:
         """Keep a volume of an earlier process, or remove what is not whole."""
+        publication = self._recorded(home)
+        if publication is not None and self._is_whole(home, publication):
+            self._volumes[publication.volume_id] = publication
+            return
+        _log.warning("%s is not whole: removed", home)
+        try:
+            if publication is not None:
+                self._placement.withdraw(home, publication.target, is_ours=True)
+            self._placement.discard(home)
+        except (TargetError, OSError) as error:
+            _log.error("%s cannot be removed: %s", home, error)
+
+    def _recorded(self, home: Path) -> Publication | None:
+        """Whose a volume is by its own word; None when that cannot be so."""
         try:
             publication = read_state(home, self._placement.kubelet_folder)
         except (InvalidPublication, OSError, ValueError) as error:
-            _log.warning("%s is not whole, and removed: %s", home, error)
-            self._placement.discard(home)
-            return
-        if self._is_whole(home, publication):
-            self._volumes[publication.volume_id] = publication
-            return
-        _log.warning("%s of pod %s is not whole, and removed", home, publication.pod)
-        self._placement.withdraw(home, publication.target, publication)
-        self._placement.discard(home)
+            _log.warning("%s does not say whose it is: %s", home, error)
+            return None
+        return publication if home == self._home(publication.volume_id) else None
 
     def _is_whole(self, home: Path, publication: Publication) -> bool:
         return (
-            home == self._home(publication.volume_id)
-            and self._placement.is_made(home)
-            and bool(self._placement.content(home, publication).read())
+            self._placement.is_made(home)
+            and bool(self._placement.read(home))
             and self._placement.is_exposed(home, publication)
         )
 
