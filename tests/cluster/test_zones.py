@@ -20,6 +20,7 @@ from cluster import binaries
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.volume_source import VolumeSource
+from tests.cluster.chart import SYSTEM
 from tests.cluster.zones_world import (
     DOMAINS,
     PARTNERS,
@@ -272,6 +273,20 @@ class TestPicture:
         text = shown(world)
         assert "CANNOT reach  default, pci" in text
 
+    def test_as_the_signer(self, world, trusting):
+        """In the signer's pod it reads the ConfigMap, and says what that account may not see."""
+        path = f"/api/v1/namespaces/{SYSTEM}/configmaps"
+        data = {"platform.yaml": world.config.read_text()}
+        world.api.post(path, {"metadata": {"name": "kubetls-config"}, "data": data})
+        account = world.control_plane.kubeconfig_of_service_account(SYSTEM, "kubetls-signer")
+        try:
+            text = printed(account)
+        finally:
+            world.api.delete(f"{path}/kubetls-config")
+        assert "shop: 2 pods, 2 in default; also trust pci.example (1)" in text
+        assert "namespaces" in text.split("\nFound\n")[1].splitlines()[0]
+        assert "FAILURE" not in text.upper()
+
 
 class TestRemoved:
     def test_new_pods_and_old_ones(self, world, apart, trusting):
@@ -294,17 +309,20 @@ def drifted(world):
 
 
 def shown(world, *options):
-    """What `python -m webhook zones` prints about the cluster."""
+    """What the command prints about the cluster to an administrator."""
+    kubeconfig = world.control_plane.kubeconfig
+    return printed(kubeconfig, "--config", str(world.config), "--live", *options)
+
+
+def printed(kubeconfig, *options):
+    """What `python -m webhook zones` prints."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "webhook", "zones"),
-            *("--config", str(world.config), "--live", *options),
-        ],
+        [sys.executable, "-m", "webhook", "zones", *options],
         capture_output=True,
         text=True,
         timeout=60,
         cwd=binaries.ROOT,
-        env={**os.environ, "KUBECONFIG": str(world.control_plane.kubeconfig)},
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
