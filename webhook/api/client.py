@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,6 +125,29 @@ class Api:
         traceback: TracebackType | None,
     ) -> None:
         await self._transport.close()
+
+    def anonymous(self) -> Self:
+        """The same API server by connections of its own, as nobody; open it with `async with`.
+
+        For `with_token`: another's requests never share a connection with our own credentials.
+        """
+        return self._over(self._transport.anonymous())
+
+    def with_token(self, token: str) -> Self:
+        """The same API server by these connections, as whoever this token is of.
+
+        It lives as long as this client; the token goes with each request, and is never shown.
+
+        Raises:
+            ConfigurationError: A client certificate goes with each connection; see `anonymous`.
+            InvalidError: It is no token.
+        """
+        return self._over(self._transport.with_token(token))
+
+    def _over(self, transport: Transport) -> Self:
+        made = copy.copy(self)
+        made._transport = transport  # noqa: SLF001 - a copy of ours
+        return made
 
     @property
     def clock_ahead(self) -> float | None:

@@ -8,6 +8,7 @@ Rules:
        names none), always; a kubeconfig that turns this off is refused. Proxies and `.netrc` of
        the environment are not for it.
     3. Neither token nor key is in an error or a `repr`.
+    4. Somebody else's token never goes with a certificate of ours: the certificate would win.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 
 from kubetls_sdk.exceptions import ConfigurationError
+from webhook.api.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,13 +56,14 @@ class Credentials:
         configuration: Configuration,
         *,
         token_file: Path | None = None,
+        token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         _require_verified(configuration)
         self.configuration = configuration
         self._token_file = token_file
         self._clock = clock
-        self._authorization = _authorization(configuration)
+        self._authorization = f"Bearer {token}" if token else _authorization(configuration)
         self._read_at = float("-inf")
         self._kubeconfig: tuple[Path, str | None] | None = None
 
@@ -96,6 +99,27 @@ class Credentials:
         credentials._kubeconfig = (path, context)
         return credentials
 
+    def anonymous(self) -> Credentials:
+        """The same API server, as nobody."""
+        known = self.configuration
+        configuration = Configuration(host=known.host, ssl_ca_cert=known.ssl_ca_cert)
+        for name in ("ca_cert_data", "tls_server_name", "proxy"):
+            setattr(configuration, name, getattr(known, name))
+        return Credentials(configuration)
+
+    def with_token(self, token: str) -> Credentials:
+        """The same API server, as whoever this token is of.
+
+        Raises:
+            ConfigurationError: A client certificate goes with each connection; see `anonymous`.
+            InvalidError: It is no token.
+        """
+        if self.configuration.cert_file:
+            raise ConfigurationError("expected no client certificate beside another's token")
+        if not _is_token(token):
+            raise InvalidError("expected one bearer token")
+        return Credentials(self.configuration, token=token)
+
     def headers(self) -> dict[str, str]:
         """A new dict with the Authorization header; empty where a client certificate is used."""
         if self._token_file and self._clock() - self._read_at >= _READ_EVERY:
@@ -124,10 +148,14 @@ class Credentials:
         except (OSError, UnicodeDecodeError) as error:
             _log.warning("%s cannot be read (%s): the last token stays", path, type(error).__name__)
             return
-        if token and token.isprintable() and " " not in token:
+        if _is_token(token):
             self._authorization = f"Bearer {token}"
         else:
             _log.warning("expected one token in %s: the last one stays", path)
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def _authorization(configuration: Configuration) -> str:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import socket
 import time
@@ -70,6 +71,16 @@ class Transport:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._credentials.configuration.host}>"
+
+    def anonymous(self) -> Transport:
+        """Connections of their own to the same API server, as nobody."""
+        return Transport(self._credentials.anonymous(), observe=self._observe)
+
+    def with_token(self, token: str) -> Transport:
+        """These connections, as whoever this token is of; they are not its own to close."""
+        made = copy.copy(self)
+        made._credentials = self._credentials.with_token(token)  # noqa: SLF001 - a copy of ours
+        return made
 
     def open(self) -> None:
         """Make the pool; needs the running event loop."""

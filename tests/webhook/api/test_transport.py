@@ -14,7 +14,7 @@ from kubernetes.aio.client import Configuration
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.testing import DevelopmentCA
 from tests.webhook.api.rude_server import RudeServer, break_off, hang, refusal
-from webhook.api import Api, ApiError, ConflictError, UnreachableError
+from webhook.api import Api, ApiError, ConflictError, InvalidError, UnreachableError
 from webhook.api.credentials import Credentials
 from webhook.api.requests import Request
 from webhook.api.resources import CONFIG_MAPS, PODS
@@ -227,6 +227,65 @@ class TestAuthentication:
                 await api.create(PODS, WEB)
         assert (caught.value.status, len(server.requests)) == (401, 1)
         assert "s3cr3t" not in f"{caught.value}{caught.value!r}{api!r}"
+
+
+class TestOthersTokens:
+    """Requests of others, with nothing but their own tokens, over one pool of connections."""
+
+    async def test_each_request_has_its_own(self, server, tmp_path):
+        """Neither our token nor the one of another's request before it."""
+        file = tmp_path / "token"
+        file.write_text("ours")
+        server.answer(WEB)
+        async with (
+            Api(Credentials(Configuration(host=server.url), token_file=file)) as api,
+            api.anonymous() as guests,
+        ):
+            await asyncio.gather(*(guests.with_token(f"t{n}").create(PODS, WEB) for n in range(9)))
+            await api.create(PODS, WEB)
+        sent = [request.headers.get("Authorization") for request in server.requests]
+        assert sorted(sent) == ["Bearer ours", *(f"Bearer t{n}" for n in range(9))]
+
+    async def test_nobody(self, server, tmp_path):
+        """Without a token nobody asks, and ours is not taken instead."""
+        file = tmp_path / "token"
+        file.write_text("ours")
+        server.answer(refusal(401, "Unauthorized"))
+        credentials = Credentials(Configuration(host=server.url), token_file=file)
+        async with Api(credentials) as api, api.anonymous() as guests:
+            for guest in (guests, guests.with_token("t")):
+                with pytest.raises(ApiError) as caught:
+                    await guest.create(PODS, WEB)
+                assert caught.value.status == 401
+        sent = [request.headers.get("Authorization") for request in server.requests]
+        assert sent == [None, "Bearer t"]
+
+    def test_a_client_certificate(self):
+        """An API server believes the certificate of the connection before any token."""
+        configuration = Configuration(host="https://10.0.0.1")
+        configuration.cert_file = "client.pem"
+        credentials = Credentials(configuration)
+        with pytest.raises(ConfigurationError, match="client certificate"):
+            credentials.with_token("t")
+        assert credentials.anonymous().with_token("t").configuration.cert_file is None
+
+    @pytest.mark.parametrize("token", ["", "a b", "a\r\nX: y", "ä"], ids=repr)
+    async def test_no_token(self, server, token):
+        """What could be more than a token is not sent, and not shown."""
+        async with Api(Credentials(Configuration(host=server.url))).anonymous() as guests:
+            with pytest.raises(InvalidError) as caught:
+                guests.with_token(token)
+        assert not server.requests
+        assert str(caught.value) == "expected one bearer token"
+
+    async def test_never_shown(self, server):
+        """Not in a representation, and not in an error."""
+        server.answer(refusal(403, "Forbidden"))
+        async with Api(Credentials(Configuration(host=server.url))).anonymous() as guests:
+            guest = guests.with_token("s3cr3t")
+            with pytest.raises(ApiError) as caught:
+                await guest.create(PODS, WEB)
+        assert "s3cr3t" not in f"{caught.value}{caught.value!r}{guest!r}{guest._transport!r}"
 
 
 @pytest.fixture
