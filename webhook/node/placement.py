@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from webhook.node.atomic_folder import AtomicFolder, wipe
@@ -24,6 +23,7 @@ from webhook.node.target import Target, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from webhook.node.publication import Publication
 

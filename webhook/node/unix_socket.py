@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gRPC server on a UNIX socket that only we, and the kubelet as root, may open.
+
+Rules:
+    1. A socket that an earlier process left is removed; anything else of that name is not.
+    2. There is no moment at which others may open it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+import grpc.aio
+
+from kubetls_sdk.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ("grpc_server", "listen")
+
+_MOST_PATH_BYTES: Final = 107
+_MOST_MESSAGE_BYTES: Final = 1024 * 1024
+_MOST_CALLS: Final = 1024
+
+
+def grpc_server() -> grpc.aio.Server:
+    """A server with bounds: of a message, and of calls at once."""
+    return grpc.aio.server(
+        options=(
+            ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+        ),
+        maximum_concurrent_rpcs=_MOST_CALLS,
+    )
+
+
+def listen(server: grpc.aio.Server, path: Path) -> None:
+    """Bind a server to a socket, whose folder is made when it is missing.
+
+    Raises:
+        ConfigurationError: The path is too long for a socket, or of something else.
+        OSError: The folder cannot be made, or the socket not be bound.
+    """
+    if len(os.fsencode(path)) > _MOST_PATH_BYTES or not path.is_absolute():
+        raise ConfigurationError(
+            f"expected an absolute path of at most {_MOST_PATH_BYTES} bytes, got {str(path)!r}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    _remove_stale(path)
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix://{path}")
+    except RuntimeError as error:
+        raise OSError(f"{path}: {error}") from error
+    finally:
+        os.umask(before)
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ConfigurationError(f"{path}: expected a socket or nothing, to listen there")
+    path.unlink()
