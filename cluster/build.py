@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
-_PACKAGES = {"helm": "helm.sh/helm/v4/cmd/helm"}
+_PACKAGES = {
+    "csi-sanity": "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity",
+    "helm": "helm.sh/helm/v4/cmd/helm",
+}
 _TERMINAL_SECONDS, _LOG_SECONDS = 1.0, 20.0
 # What would build for another machine, or otherwise than the stamp says.
 _NOT_INHERITED = {"GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOEXPERIMENT", "GOFIPS140"}

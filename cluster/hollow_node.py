@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from cluster.control_plane import ControlPlane
 
 _READY_SECONDS = 45.0
-_LONGEST_FOLDER = 107 - len("/kubelet/pod-resources/kubelet.sock")
+# Of a CSI driver, beside those of the kubelet itself: a driver's name may have 63 characters.
+_LONGEST_SOCKET = f"/kubelet/plugins_registry/{'x' * 63}-reg.sock"
+_LONGEST_FOLDER = 107 - len(_LONGEST_SOCKET)
 
 
 class HollowNode(lifetime.Owned):
@@ -88,7 +90,7 @@ class HollowNode(lifetime.Owned):
             volume: The volume's name in the pod.
             kind: The plug-in: `projected`, `secret`, `configmap`, `empty-dir`, `csi`.
         """
-        return self.root / "pods" / pod_uid / "volumes" / f"kubernetes.io~{kind}" / volume
+        return self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
 
     def restart(self) -> None:
         """Kill the kubelet and start it again; it starts with an empty root folder."""
@@ -116,6 +118,12 @@ class HollowNode(lifetime.Owned):
 
     def _is_ready(self) -> bool:
         return self._control_plane.is_node_ready(self.name)
+
+
+def volume_folder(volume: str, kind: str) -> Path:
+    """Where a volume is below the folder of its pod's volumes; a CSI driver's target is `mount`."""
+    folder = Path(f"kubernetes.io~{kind}") / volume
+    return folder / "mount" if kind == "csi" else folder
 
 
 def _short(folder: Path) -> Path:

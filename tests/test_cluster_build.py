@@ -146,6 +146,7 @@ class TestBuild:
     def test_program_of_a_module_of_its_own(self) -> None:
         """Helm has a module of its own, so that its dependencies and Kubernetes' do not meet."""
         assert build.package("helm").startswith("helm.sh/helm/")
+        assert [path.parent.name for path in build.sources("csi-sanity")] == ["csi-sanity"] * 3
         assert [path.parent.name for path in build.sources("helm")] == ["helm"] * 3
         assert {path.parent.name for path in build.sources("kubelet")} == {"programs"}
 

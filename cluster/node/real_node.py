@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from cluster import binaries, lifetime
 from cluster.exceptions import StartError
 from cluster.flags import SERVICE_ADDRESS, SERVICE_NETWORK
+from cluster.hollow_node import volume_folder
 from cluster.node import configuration
 from cluster.node.control_groups import remove_groups
 from cluster.node.image import write_image
@@ -97,8 +98,12 @@ class RealNode(lifetime.Owned):
 
     def volume_of(self, pod_uid: str, volume: str, *, kind: str = "projected") -> Path:
         """Where the files of a pod's volume are, as seen from here; see `HollowNode.volume_of`."""
-        below = self.folder / "kubelet" / "pods" / pod_uid / "volumes" / f"kubernetes.io~{kind}"
-        return Path(f"/proc/{self._init}/root") / below.relative_to("/") / volume
+        below = self.folder / "kubelet" / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
+        return self.as_seen(below)
+
+    def as_seen(self, path: Path) -> Path:
+        """A path of the node, as it is reached from here: with what is mounted there."""
+        return Path(f"/proc/{self._init}/root") / path.relative_to("/")
 
     def log_of(self, namespace: str, pod: str, container: str) -> str:
         """What a container has written so far, all of its starts after each other."""

@@ -2,9 +2,9 @@
 
 // Command hollow-kubelet is a node without containers, made of kubemark's parts.
 //
-// It differs from kubemark in two ways that a machine of a developer needs: all files, sockets
+// It differs from kubemark in three ways that a machine of a developer needs: all files, sockets
 // too, are in one folder; it listens on no port (kubemark's shows the machine's logs to the
-// network, unasked).
+// network, unasked); CSI drivers find it, and what they mount is seen.
 package main
 
 import (
@@ -85,6 +85,7 @@ func run(ctx context.Context, chosen options) error {
 	config.ReadOnlyPort = 0
 	kubelet := kubemark.NewHollowKubelet(flags, config, client, heartbeats,
 		&cadvisortest.Fake{NodeName: chosen.name}, images, containers, cm.NewStubContainerManager())
+	kubelet.KubeletDeps.Mounter = newMounter()
 	if !mayGiveAway(chosen.root) {
 		kubelet.KubeletDeps.VolumePlugins = keepOwner(kubelet.KubeletDeps.VolumePlugins)
 	}
