@@ -8,7 +8,9 @@ Rules:
        volume rather than start without one.
     2. While one node is too old for pod certificates, that mode is never chosen: its pods would
        start there without credentials.
-    3. Unknown fields are ignored: the one who writes may be newer than the one who reads.
+    3. A node without our CSI driver makes its pods wait, and starts none without credentials. So
+       another mode is preferred to `csi` then, but nothing is refused for it.
+    4. Unknown fields are ignored: the one who writes may be newer than the one who reads.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk.exceptions import ConfigurationError
-from webhook.config import Mode
+from webhook.choice import TRUST_STORE
+from webhook.config import Mode, TrustStore
 from webhook.exceptions import AdmissionDenied
+from webhook.names import CSI_DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,11 +44,15 @@ class Capabilities:
         pod_certificates: Version of PodCertificateRequest that is served; None: none.
         cluster_trust_bundles: Version of ClusterTrustBundle that is served; None: none.
         old_nodes: Names of the nodes whose kubelet is too old for pod certificates.
+        csi_driver: Whether our CSI driver is registered with the cluster.
+        nodes_without_driver: Names of the nodes on which it has been missing for some time.
     """
 
     pod_certificates: str | None = "v1"
     cluster_trust_bundles: str | None = "v1"
     old_nodes: tuple[str, ...] = ()
+    csi_driver: bool = True
+    nodes_without_driver: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Capabilities:
@@ -63,6 +71,8 @@ class Capabilities:
             _version(document, "podCertificates"),
             _version(document, "clusterTrustBundles"),
             _names(document, "oldNodes"),
+            _flag(document, "csiDriver"),
+            _names(document, "nodesWithoutDriver"),
         )
 
     def to_json(self) -> str:
@@ -71,6 +81,8 @@ class Capabilities:
             "podCertificates": self.pod_certificates,
             "clusterTrustBundles": self.cluster_trust_bundles,
             "oldNodes": sorted(self.old_nodes),
+            "csiDriver": self.csi_driver,
+            "nodesWithoutDriver": sorted(self.nodes_without_driver),
         }
         return json.dumps(document, indent=1) + "\n"
 
@@ -80,20 +92,40 @@ class Capabilities:
         Raises:
             AdmissionDenied: The cluster has none of the modes that the pod may have.
         """
-        reasons = []
-        for mode in choice.modes:
-            reason = self._obstacle(choice) if mode is Mode.POD_CERTIFICATE else None
-            if reason is None:
-                return mode
-            reasons.append(f"mode {mode.value}: {reason}")
-        raise AdmissionDenied("; ".join(reasons))
+        reasons = {mode: self._obstacle(mode, choice) for mode in choice.modes}
+        possible = [mode for mode, reason in reasons.items() if reason is None]
+        if not possible:
+            raise AdmissionDenied(
+                "; ".join(f"mode {mode.value}: {reason}" for mode, reason in reasons.items())
+            )
+        return next((mode for mode in possible if not self.may_wait(mode)), possible[0])
 
-    def _obstacle(self, choice: Choice) -> str | None:
-        """Why pod certificates are not possible."""
+    def may_wait(self, mode: Mode) -> bool:
+        """Tell whether there are nodes on which a pod of this mode would wait."""
+        return mode is Mode.CSI and bool(self.nodes_without_driver)
+
+    def _obstacle(self, mode: Mode, choice: Choice) -> str | None:
+        """Why a pod cannot have a mode."""
+        if mode is Mode.SECRET:
+            return None
         if choice.zone.external_signer is not None:
             return f"zone {choice.zone.name!r} has an external signer, which cannot issue them"
+        return self._csi_obstacle(choice) if mode is Mode.CSI else self._certificate_obstacle()
+
+    def _certificate_obstacle(self) -> str | None:
         if self.pod_certificates is None:
             return "the API server does not serve PodCertificateRequests"
+        return self._projection_obstacle()
+
+    def _csi_obstacle(self, choice: Choice) -> str | None:
+        if not self.csi_driver:
+            return f"CSI driver {CSI_DRIVER} is not installed"
+        # The driver's volume has the key in it, so the trust store is a projected one here too.
+        reason = self._projection_obstacle() if choice.trust_store is TrustStore.INTERNAL else None
+        return reason and f"{TRUST_STORE} '{TrustStore.INTERNAL}' is not possible there: {reason}"
+
+    def _projection_obstacle(self) -> str | None:
+        """Why the kubelets cannot give pods what they project."""
         if self.cluster_trust_bundles is None:
             return "the API server does not serve ClusterTrustBundles"
         if self.old_nodes:
@@ -106,6 +138,13 @@ def _version(document: dict[str, Any], name: str) -> str | None:
     if found is not None and found not in _VERSIONS:
         raise ConfigurationError(f"expected {name} of v1, v1beta1 or null, got {found!r}")
     return None if found is None else str(found)
+
+
+def _flag(document: dict[str, Any], name: str) -> bool:
+    found = document.get(name, False)
+    if not isinstance(found, bool):
+        raise ConfigurationError(f"expected {name} to be true or false")
+    return found
 
 
 def _names(document: dict[str, Any], name: str) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ class Mode(StrEnum):
     """How key, certificate and trust bundle reach a pod."""
 
     POD_CERTIFICATE = "pod-certificate"
+    CSI = "csi"
     SECRET = "secret"  # noqa: S105 - the name of a mode
 
 

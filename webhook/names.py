@@ -18,9 +18,11 @@ __all__ = (
     "CONFIGURATION_KEY",
     "CONFIGURATION_MAP",
     "CREDENTIAL_BUNDLE",
+    "CSI_DRIVER",
     "DEFAULT_MOUNT_PATH",
     "DEFAULT_SIGNER_NAME",
     "INJECTOR",
+    "NODE_LABEL",
     "PARTNER_LABEL",
     "PARTNER_SIGNER_NAME",
     "PREFIX",
@@ -42,6 +44,7 @@ PREFIX: Final = "kubetls.gauntletwizard.net"
 SYSTEM_NAMESPACE: Final = "kubetls-system"
 DEFAULT_SIGNER_NAME: Final = f"{PREFIX}/workload"
 PARTNER_SIGNER_NAME: Final = f"{PREFIX}/partner"
+CSI_DRIVER: Final = f"csi.{PREFIX}"
 
 VOLUME: Final = "kubetls"
 TRUST_STORE_VOLUME: Final = f"{VOLUME}-trust-store"
@@ -60,6 +63,7 @@ CA_SECRET_TYPE: Final = f"{PREFIX}/ca-pool"
 
 TRUST_DOMAIN_LABEL: Final = f"{PREFIX}/trust-domain"
 PARTNER_LABEL: Final = f"{PREFIX}/partner"
+NODE_LABEL: Final = f"{PREFIX}/node"
 
 
 def annotation(name: str) -> str:

@@ -20,6 +20,7 @@ from tests.webhook.injection.world import (
     STORE_ENVIRONMENT,
     STORE_MOUNTS,
     annotated,
+    csi_volume,
     store_volume,
     volume,
 )
@@ -36,7 +37,7 @@ partners:
 namespaces:
   - names: ["test-*"]
     zones: [default, pci]
-    modes: [pod-certificate, secret]
+    modes: [pod-certificate, secret, csi]
     keyTypes: [ECDSAP256, ECDSAP384]
     lifetime: {default: 24h, maximum: 7d}
     mountPaths: [/run/secrets/workload-spiffe-credentials, /etc/identity]
@@ -275,6 +276,12 @@ class TestChoices:
             found.add(secret)
         assert len(found) == 2
 
+    def test_the_csi_mode(self, cluster):
+        """The API server stores the driver's volume as it was added."""
+        made = cluster.create(pod(annotations=annotated(mode="csi")))
+        assert own_volume(made) == [csi_volume()]
+        assert made["metadata"]["annotations"][f"{PREFIX}/injected"] == "csi"
+
     @pytest.mark.parametrize(
         ("about", "message"),
         [
@@ -307,7 +314,7 @@ class TestChoices:
 
 class TestOtherWebhooks:
     @pytest.mark.parametrize("order", ["a-before", "z-after"])
-    @pytest.mark.parametrize("mode", ["pod-certificate", "secret"])
+    @pytest.mark.parametrize("mode", ["pod-certificate", "csi", "secret"])
     def test_one_more_container(self, cluster, folder, order, mode):
         """A container that another webhook adds, before us or after us, is mounted too."""
         certificate = folder.authority.issue_cert("127.0.0.1")
@@ -347,6 +354,7 @@ def with_init(**container):
     return {"initContainers": [made], "volumes": [{"name": "d", "emptyDir": {}}]}
 
 
+CSI = {"annotations": annotated(mode="csi")}
 INTERNAL = {"annotations": annotated(trust_store="internal")}
 SHAPES = {
     "zone as partner": {"annotations": annotated(partners="card, acme")},
@@ -387,6 +395,9 @@ SHAPES = {
         "volumes": [store_volume()],
     },
     "image's trust store": {"annotations": annotated(trust_store="image")},
+    "csi": {"annotations": annotated(mode="csi", zone="pci", partners="acme")},
+    "csi by hand": {**CSI, "volumes": [csi_volume()]},
+    "csi with a trust store": {"annotations": annotated(mode="csi", trust_store="internal")},
     "declined": {"labels": {f"{PREFIX}/inject": "false"}},
     "windows": {"os": {"name": "windows"}},
 }
@@ -408,7 +419,14 @@ WRONG = {
     "unknown": {"annotations": annotated(zones="x")},
     "key type": {"annotations": annotated(key_type="ED25519")},
     "place": {"annotations": annotated(mount_path="/x")},
-    "mode": {"annotations": annotated(mode="csi")},
+    "mode": {"annotations": annotated(mode="magic")},
+    "driver": {**CSI, "volumes": [csi_volume(driver="csi.example.com")]},
+    "writable": {**CSI, "volumes": [csi_volume(readOnly=False)]},
+    "attributes": {**CSI, "volumes": [csi_volume(volumeAttributes={"zone": "pci"})]},
+    "file system": {**CSI, "volumes": [csi_volume(fsType="ext4")]},
+    "a Secret for it": {**CSI, "volumes": [csi_volume(nodePublishSecretRef={"name": "x"})]},
+    "projected, not by the driver": {**CSI, "volumes": [volume()]},
+    "by the driver, not projected": {"volumes": [csi_volume()]},
     "lifetime": {"annotations": annotated(lifetime="8d")},
     "lifetime without a unit": {"annotations": annotated(lifetime="1")},
     "partner": {"annotations": annotated(partners="acme,evil")},

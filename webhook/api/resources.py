@@ -20,6 +20,8 @@ __all__ = (
     "CLUSTER_TRUST_BUNDLES",
     "CLUSTER_TRUST_BUNDLES_V1BETA1",
     "CONFIG_MAPS",
+    "CSI_DRIVERS",
+    "CSI_NODES",
     "DEPLOYMENTS",
     "EVENTS",
     "LEASES",
@@ -96,6 +98,7 @@ def _segment(name: str) -> str:
 _ADMISSION = "admissionregistration.k8s.io"
 _CERTIFICATES = "certificates.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
+_STORAGE = "storage.k8s.io"
 
 PODS: Final = Resource("", "v1", "pods", "Pod")
 SERVICES: Final = Resource("", "v1", "services", "Service")
@@ -107,6 +110,9 @@ NODES: Final = Resource("", "v1", "nodes", "Node", namespaced=False)
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+CSI_DRIVERS: Final = Resource(_STORAGE, "v1", "csidrivers", "CSIDriver", namespaced=False)
+CSI_NODES: Final = Resource(_STORAGE, "v1", "csinodes", "CSINode", namespaced=False)
 
 POD_CERTIFICATE_REQUESTS: Final = Resource(
     _CERTIFICATES, "v1", "podcertificaterequests", "PodCertificateRequest"

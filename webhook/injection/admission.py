@@ -25,7 +25,7 @@ from webhook.injection.shape import flag_in, mapping_in, mappings_in, text_in, t
 from webhook.injection.volume import secret_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from webhook.capabilities import Capabilities
     from webhook.choice import Choice
@@ -42,6 +42,9 @@ _WINDOWS: Final = "KubeTLS: Windows pods are not supported; this one gets no cer
 _HOST_NETWORK: Final = (
     "KubeTLS: with hostNetwork the address is shared with the node; only the identity tells pods"
     " apart"
+)
+_WAITS: Final = (
+    "KubeTLS: some nodes lack the CSI driver (`preflight` names them); on those this pod waits"
 )
 _EPHEMERAL: Final = "KubeTLS: an ephemeral container has settings of its own; it was left alone"
 
@@ -107,10 +110,17 @@ def _created(review: Review, platform: Platform) -> tuple[Outcome, Answer]:
     patch = mutate(review.pod, choice=choice, mode=mode, secret=secret_name(review.uid))
     answer = Answer(
         patch=patch,
-        warnings=(_HOST_NETWORK,) if flag_in(spec, "hostNetwork") else (),
+        warnings=tuple(_warnings(spec, may_wait=platform.capabilities.may_wait(mode))),
         audit={"zone": choice.zone.name, "mode": mode.value},
     )
     return Outcome.INJECTED if patch else Outcome.COMPLETE, answer
+
+
+def _warnings(spec: Mapping[str, Any], *, may_wait: bool) -> Iterator[str]:
+    if flag_in(spec, "hostNetwork"):
+        yield _HOST_NETWORK
+    if may_wait:
+        yield _WAITS
 
 
 def _ephemeral(review: Review) -> tuple[Outcome, Answer]:

@@ -36,15 +36,20 @@ if TYPE_CHECKING:
 
 __all__ = (
     "HAS_STORE",
+    "IS_CSI",
     "chosen_variables",
     "literal",
     "names_namespace",
     "native_zones",
+    "policy_modes",
     "selects",
 )
 
 HAS_STORE: Final = f'variables.trustStore == "{TrustStore.INTERNAL}"'
 """Whether the pod's programs are to believe the zone alone."""
+
+IS_CSI: Final = f'variables.mode == "{Mode.CSI}"'
+"""Whether the pod gets the volume of our CSI driver; else one with a pod certificate."""
 
 _DURATION: Final = "^[1-9][0-9]{0,6}[smhd]$"
 
@@ -88,6 +93,7 @@ def chosen_variables(config: PlatformConfig, rule: NamespaceRule) -> dict[str, s
         ),
         "keyType": _annotation(KEY_TYPE, rule.key_types[0].value),
         "mountPath": _annotation(MOUNT_PATH, rule.mount_paths[0]),
+        "mode": _annotation(MODE, policy_modes(rule)[0].value),
         "trustStore": _annotation(TRUST_STORE, rule.trust_stores[0]),
         "lifetimeText": _annotation(LIFETIME, duration_text(rule.lifetime.default)),
         "lifetime": _seconds("variables.lifetimeText"),
@@ -108,8 +114,13 @@ def chosen_variables(config: PlatformConfig, rule: NamespaceRule) -> dict[str, s
 
 
 def native_zones(config: PlatformConfig, rule: NamespaceRule) -> tuple[str, ...]:
-    """The zones of a rule that pod certificates can be of: those that we sign for."""
+    """The zones of a rule that a policy can inject: those that we sign for."""
     return tuple(name for name in rule.zones if config.zones[name].external_signer is None)
+
+
+def policy_modes(rule: NamespaceRule) -> tuple[Mode, ...]:
+    """The modes of a rule that a policy can inject: a Secret's name must be made up."""
+    return tuple(mode for mode in rule.modes if mode is not Mode.SECRET)
 
 
 def _annotation(name: str, default: str) -> str:
@@ -155,10 +166,7 @@ def _refusal(rule: NamespaceRule, zones: tuple[str, ...]) -> str:
         _listed("keyType", KEY_TYPE, rule.key_types),
         _listed("mountPath", MOUNT_PATH, rule.mount_paths),
         _listed("trustStore", TRUST_STORE, rule.trust_stores),
-        (
-            f"{_annotation(MODE, Mode.POD_CERTIFICATE.value)} == {literal(Mode.POD_CERTIFICATE)}",
-            _message(MODE, (Mode.POD_CERTIFICATE,)),
-        ),
+        _listed("mode", MODE, policy_modes(rule)),
         (
             f"variables.lifetime >= {shortest} && variables.lifetime <= {longest}",
             literal(f"annotation {LIFETIME}: expected a duration from {span}"),

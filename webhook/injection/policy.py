@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same injection without our webhook: policies that the API server itself runs.
 
-For each rule of the configuration that allows pod certificates: a MutatingAdmissionPolicy that
-injects, a ValidatingAdmissionPolicy that refuses what the webhook would refuse, and their bindings.
-Kubernetes 1.36 or later.
+For each rule of the configuration that allows pod certificates or our CSI driver: a
+MutatingAdmissionPolicy that injects, a ValidatingAdmissionPolicy that refuses what the webhook
+would refuse, and their bindings. Kubernetes 1.36 or later.
 
-What differs from the webhook: the Secret mode is not possible; nodes that are too old are not
-looked at; there are no warnings; a partner that is named twice, and a mount by hand that is not
-read only, are refused; a mount above the place is not looked at, and one at the place or below it
-is seen only as the configuration writes the path; ephemeral containers are left alone.
+What differs from the webhook: the Secret mode is not possible, and what cluster and nodes can do is
+not looked at: the first other mode of the rule is taken; there are no warnings; a partner that is
+named twice, and a mount by hand that is not read only, are refused; a mount above the place is not
+looked at, and one at the place or below it is seen only as the configuration writes the path;
+ephemeral containers are left alone.
 
 Rules:
     1. The mutation does nothing to a pod that is wrong; the validation refuses it with a message.
@@ -20,8 +21,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from webhook.config import Mode
-from webhook.injection.cel import chosen_variables, names_namespace, native_zones, selects
+from webhook.injection.cel import (
+    chosen_variables,
+    names_namespace,
+    native_zones,
+    policy_modes,
+    selects,
+)
 from webhook.injection.policy_mutation import added_volumes, equipped_containers
 from webhook.injection.policy_validation import validations
 from webhook.names import SYSTEM_NAMESPACE
@@ -48,7 +54,7 @@ def build_policies(
     manifests: list[dict[str, Any]] = []
     for index, rule in enumerate(config.rules):
         is_native = rule.zones[:1] == native_zones(config, rule)[:1]
-        if Mode.POD_CERTIFICATE in rule.modes and is_native:
+        if policy_modes(rule) and is_native:
             name = f"kubetls-inject-{index + 1}"
             constraints = _constraints(rule, config.rules[:index], sorted(excluded))
             variables = _variables(chosen_variables(config, rule))

@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import Final
 
 from webhook.choice import INJECTED
-from webhook.config import Mode
-from webhook.injection.cel import HAS_STORE, literal
+from webhook.injection.cel import HAS_STORE, IS_CSI, literal
 from webhook.injection.container import CREDENTIAL_FOLDER, STORE_MOUNTS, TRUST_DOMAIN
 from webhook.injection.trust_store import FILES, VARIABLES
 from webhook.injection.volume import DEFAULT_MODE
 from webhook.names import (
     CREDENTIAL_BUNDLE,
+    CSI_DRIVER,
     TRUST_DOMAIN_LABEL,
     TRUST_STORE_VOLUME,
     VOLUME,
@@ -47,8 +47,7 @@ def equipped_containers() -> str:
     init = _equipped("initContainers")
     return (
         'variables.refusal != "" ? Object{} : Object{'
-        "metadata: Object.metadata{annotations: "
-        f"{literal({INJECTED: Mode.POD_CERTIFICATE.value})}}},"
+        f"metadata: Object.metadata{{annotations: {{{literal(INJECTED)}: variables.mode}}}},"
         f" spec: Object.spec{{containers: {containers},"
         f" ?initContainers: has(object.spec.initContainers) ? optional.of({init})"
         " : optional.none()}}"
@@ -105,7 +104,15 @@ def added_volumes() -> str:
 def _volume() -> str:
     own = _bundle_source(_own_bundle('variables.trustDomain + ".trust-bundle.pem"'))
     partners = f"variables.partners.map(p, {_bundle_source(_partner_bundle())})"
-    return _projected(VOLUME, f"[{_certificate_source()}, {own}] + {partners}")
+    projected = _projected(VOLUME, f"[{_certificate_source()}, {own}] + {partners}")
+    return f"{IS_CSI} ? {_of_driver()} : {projected}"
+
+
+def _of_driver() -> str:
+    return (
+        f"{_VOLUMES}{{name: {literal(VOLUME)},"
+        f" csi: {_VOLUMES}.csi{{driver: {literal(CSI_DRIVER)}, readOnly: true}}}}"
+    )
 
 
 def _store() -> str:

@@ -9,12 +9,13 @@ Rules:
 from __future__ import annotations
 
 from webhook.choice import TRUST_STORE
-from webhook.injection.cel import HAS_STORE, literal
+from webhook.injection.cel import HAS_STORE, IS_CSI, literal
 from webhook.injection.container import CREDENTIAL_FOLDER, STORE_MOUNTS, TRUST_DOMAIN
 from webhook.injection.policy_mutation import ENVIRONMENT, IS_OURS, IS_STORE
 from webhook.injection.trust_store import FILES, OPTION_LISTS, VARIABLES
 from webhook.names import (
     CREDENTIAL_BUNDLE,
+    CSI_DRIVER,
     TRUST_DOMAIN_LABEL,
     TRUST_STORE_VOLUME,
     VOLUME,
@@ -123,12 +124,24 @@ def _has_environment() -> str:
 
 
 def _has_volume() -> str:
-    """Whether the volume has exactly the sources that are added."""
-    return (
-        f"object.spec.?volumes.orValue([]).exists(v, {IS_OURS} && has(v.projected)"
+    """Whether the volume is the driver's, or has exactly the sources that are added."""
+    projected = (
+        "has(v.projected)"
         " && size(v.projected.sources) == 2 + size(variables.partners)"
         f" && {_has_certificate()} && {_has_partner_bundles()}"
-        f""" && {_has_own_bundle("1", 'variables.trustDomain + ".trust-bundle.pem"')})"""
+        f""" && {_has_own_bundle("1", 'variables.trustDomain + ".trust-bundle.pem"')}"""
+    )
+    return (
+        f"object.spec.?volumes.orValue([]).exists(v, {IS_OURS}"
+        f" && ({IS_CSI} ? {_is_of_driver()} : {projected}))"
+    )
+
+
+def _is_of_driver() -> str:
+    return (
+        f"has(v.csi) && v.csi.driver == {literal(CSI_DRIVER)} && v.csi.?readOnly.orValue(false)"
+        " && !has(v.csi.fsType) && !has(v.csi.volumeAttributes)"
+        " && !has(v.csi.nodePublishSecretRef)"
     )
 
 

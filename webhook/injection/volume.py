@@ -18,6 +18,7 @@ from webhook.config import Mode, TrustStore
 from webhook.injection.trust_store import FILES
 from webhook.names import (
     CREDENTIAL_BUNDLE,
+    CSI_DRIVER,
     TRUST_DOMAIN_LABEL,
     TRUST_STORE_VOLUME,
     VOLUME,
@@ -56,8 +57,7 @@ def build_volumes(choice: Choice, mode: Mode, *, secret: str) -> list[dict[str, 
         identity = _of_secret(VOLUME, secret)
         store = _of_secret(TRUST_STORE_VOLUME, secret, items=items)
     else:
-        own = _own_bundle(choice, bundle_file(choice.zone.trust_domain))
-        identity = _projected(VOLUME, [_certificate(choice), own, *_partner_bundles(choice)])
+        identity = _of_driver() if mode is Mode.CSI else _of_pod_certificate(choice)
         store = _projected(TRUST_STORE_VOLUME, [_own_bundle(choice, file) for file in FILES])
     return [identity, store] if choice.trust_store is TrustStore.INTERNAL else [identity]
 
@@ -74,6 +74,16 @@ def existing_secret(volume: Mapping[str, Any], annotations: Mapping[str, str]) -
 def _of_secret(name: str, secret: str, **more: Any) -> dict[str, Any]:
     source = {"secretName": secret, "defaultMode": DEFAULT_MODE, **more}
     return {"name": name, "secret": source}
+
+
+def _of_driver() -> dict[str, Any]:
+    # No attributes: the driver reads what the pod chose from the pod itself, as the signer does.
+    return {"name": VOLUME, "csi": {"driver": CSI_DRIVER, "readOnly": True}}
+
+
+def _of_pod_certificate(choice: Choice) -> dict[str, Any]:
+    own = _own_bundle(choice, bundle_file(choice.zone.trust_domain))
+    return _projected(VOLUME, [_certificate(choice), own, *_partner_bundles(choice)])
 
 
 def _projected(name: str, sources: list[dict[str, Any]]) -> dict[str, Any]:

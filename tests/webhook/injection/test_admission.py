@@ -113,12 +113,17 @@ class TestWarnings:
             ("shop", {"hostNetwork": True}),
             ("shop", {"os": {"name": "windows"}}),
             ("elsewhere", {}),
+            ("edge", {}),
         ],
     )
     def test_length(self, namespace, spec):
         """The API server cuts warnings, so each is at most 120 characters."""
         labels = {f"{PREFIX}/inject": "true"}
-        _, answer = outcome(pod(labels=labels, **spec), namespace=namespace)
+        only_csi = Capabilities(None, nodes_without_driver=("n1",))
+        annotations = annotated(mode="csi") if namespace == "edge" else {}
+        asked = pod(labels=labels, annotations=annotations, **spec)
+        capabilities = only_csi if namespace == "edge" else None
+        _, answer = outcome(asked, namespace=namespace, capabilities=capabilities)
         assert len(answer.warnings) == 1
         assert len(answer.warnings[0]) <= 120
 

@@ -14,6 +14,7 @@ from tests.webhook.injection.world import (
     PREFIX,
     UID,
     annotated,
+    csi_volume,
     injected,
     outcome,
     pod,
@@ -189,6 +190,53 @@ class TestSecretMode:
             pod(annotations=annotations, volumes=[secret_volume(secret)]), capabilities=SECRET_MODE
         )
         assert "volume 'kubetls': expected no volume of this name" in refused
+
+
+class TestCsiMode:
+    def test_the_least_pod(self):
+        """The driver's volume, without attributes, where and as the others are mounted."""
+        changed = injected(pod({"name": "main"}), namespace="edge")
+        assert changed["spec"]["volumes"] == [csi_volume()]
+        assert changed["spec"]["containers"][0]["volumeMounts"] == [MOUNT]
+        assert changed["spec"]["containers"][0]["env"] == ENVIRONMENT
+        assert changed["metadata"]["annotations"] == annotated(injected="csi")
+
+    def test_asked_for(self):
+        """A pod has it by its annotation, where it is not the first; others cannot."""
+        vault = refusal(pod(annotations=annotated(mode="csi")), namespace="vault")
+        assert f"annotation {PREFIX}/mode: expected one of 'secret', got 'csi'" in vault
+        asked = injected(pod(annotations=annotated(mode="pod-certificate")), namespace="edge")
+        assert asked["spec"]["volumes"] == [volume()]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"driver": "csi.example.com"},
+            {"readOnly": False},
+            {"readOnly": None},
+            {"volumeAttributes": {"zone": "pci"}},
+            {"fsType": "ext4"},
+            {"nodePublishSecretRef": {"name": "x"}},
+        ],
+        ids=lambda fields: next(iter(fields)),
+    )
+    def test_another_one_by_hand(self, fields):
+        """An author's own volume of our name is exactly the one that is added, or refused."""
+        assert "volume 'kubetls': expected no volume of this name" in refusal(
+            pod(volumes=[csi_volume(**fields)]), namespace="edge"
+        )
+        by_hand = injected(pod(volumes=[csi_volume()]), namespace="edge")
+        assert by_hand["spec"]["volumes"] == [csi_volume()]
+
+    def test_the_mode_stays(self):
+        """A second pass that knows of a broken node leaves the pod as it is."""
+        first = injected(pod(), namespace="edge")
+        broken = Capabilities(nodes_without_driver=("n1",))
+        decided, answer = outcome(first, namespace="edge", capabilities=broken, uid="another")
+        assert (decided.value, list(answer.patch)) == ("complete", [])
+        assert injected(pod(), namespace="edge", capabilities=broken)["spec"]["volumes"] == [
+            volume()
+        ]
 
 
 class TestReinvocation:

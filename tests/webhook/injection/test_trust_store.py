@@ -13,6 +13,7 @@ from tests.webhook.injection.world import (
     STORE_MOUNTS,
     UID,
     annotated,
+    csi_volume,
     injected,
     outcome,
     pod,
@@ -89,6 +90,12 @@ class TestThePod:
                 "items": [{"key": "ca.crt", "path": file} for file in STORE_FILES],
             },
         }
+
+    def test_csi_mode(self):
+        """The kubelet projects the bundle: the driver's own volume has the key in it."""
+        identity, store = injected(asking(), namespace="edge")["spec"]["volumes"]
+        assert identity == csi_volume()
+        assert store == store_volume()
 
     @pytest.mark.parametrize("capabilities", [Capabilities(), SECRET_MODE], ids=["pcr", "secret"])
     def test_once(self, capabilities):

@@ -72,6 +72,7 @@ namespaces:
   - {names: [open], trustStores: [image]}
   - {names: [closed], trustStores: [internal]}
   - {names: [kubetls-system, vault], modes: [secret]}
+  - {names: [edge], modes: [csi, pod-certificate, secret]}
 """
 UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
 
@@ -118,6 +119,12 @@ def store_volume(**bundle):
         "name": "kubetls-trust-store",
         "projected": {"sources": sources, "defaultMode": 0o644},
     }
+
+
+def csi_volume(**fields):
+    """The volume of the CSI driver."""
+    driver = {"driver": "csi.kubetls.gauntletwizard.net", "readOnly": True}
+    return {"name": "kubetls", "csi": {**driver, **fields}}
 
 
 def secret_volume(name):
