@@ -9,11 +9,11 @@ Rules:
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 _PLUGINS = {
     "projected": "projected",
@@ -22,6 +22,7 @@ _PLUGINS = {
     "emptyDir": "empty-dir",
     "csi": "csi",
 }
+_HOST_PATH = "hostPath"
 
 
 def container_of(pod: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
@@ -38,7 +39,10 @@ def container_of(pod: Mapping[str, Any], name: str | None = None) -> dict[str, A
 
 
 def mounted_paths(
-    pod: Mapping[str, Any], container: Mapping[str, Any], volume_of: Callable[[str, str], Path]
+    pod: Mapping[str, Any],
+    container: Mapping[str, Any],
+    volume_of: Callable[[str, str], Path],
+    host_path: Callable[[str], Path] = Path,
 ) -> dict[str, Path]:
     """Each mount path, and where its files are.
 
@@ -46,17 +50,20 @@ def mounted_paths(
         pod: The pod as the API server has it.
         container: One of its containers.
         volume_of: From a volume's name and kind of plug-in to its folder on this machine.
+        host_path: From a path of the node itself to the one of this machine.
     """
-    kinds = {
-        volume["name"]: plugin
+    folders = {
+        volume["name"]: host_path(volume[source]["path"])
+        if source == _HOST_PATH
+        else volume_of(volume["name"], _PLUGINS[source])
         for volume in pod["spec"].get("volumes", [])
-        for source, plugin in _PLUGINS.items()
+        for source in (_HOST_PATH, *_PLUGINS)
         if source in volume
     }
     return {
-        mount["mountPath"].rstrip("/"): volume_of(mount["name"], kinds[mount["name"]])
+        mount["mountPath"].rstrip("/"): folders[mount["name"]]
         for mount in container.get("volumeMounts", [])
-        if mount["name"] in kinds
+        if mount["name"] in folders
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from cluster import binaries, lifetime
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cluster.control_plane import ControlPlane
 
 _READY_SECONDS = 45.0
+_KUBELET_FOLDER = "/var/lib/kubelet"
 # Of a CSI driver, beside those of the kubelet itself: a driver's name may have 63 characters.
 _LONGEST_SOCKET = f"/kubelet/plugins_registry/{'x' * 63}-reg.sock"
 _LONGEST_FOLDER = 107 - len(_LONGEST_SOCKET)
@@ -91,6 +92,16 @@ class HollowNode(lifetime.Owned):
             kind: The plug-in: `projected`, `secret`, `configmap`, `empty-dir`, `csi`.
         """
         return self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
+
+    def host_path(self, path: str) -> Path:
+        """Where a folder of the node itself is, for its pods: the kubelet's, or one made here."""
+        below = PurePosixPath(path)
+        if below.is_relative_to(_KUBELET_FOLDER):
+            folder = self.root / below.relative_to(_KUBELET_FOLDER)
+        else:
+            folder = self._folder / "host" / below.relative_to("/")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
 
     def restart(self) -> None:
         """Kill the kubelet and start it again; it starts with an empty root folder."""

@@ -56,7 +56,10 @@ class PodProcess(lifetime.Owned):
         chosen = container_view.container_of(pod, container)
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
         self.paths = container_view.mounted_paths(
-            pod, chosen, lambda volume, kind: node.volume_of(uid, volume, kind=kind)
+            pod,
+            chosen,
+            lambda volume, kind: node.volume_of(uid, volume, kind=kind),
+            node.host_path,
         )
         folder = control_plane.folder / "pods"
         folder.mkdir(mode=0o700, exist_ok=True)
