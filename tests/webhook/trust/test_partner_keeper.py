@@ -144,14 +144,17 @@ class TestPublished:
             assert found.pop("own") in ("x", "y")
             assert found == right["metadata"][kind]
 
-    async def test_keys_of_jwt_svids(self, world):
-        """Keys of JWT-SVIDs are none of a volume's, and their change is no change."""
-        await world.begin()
-        before = world.body
+    async def test_keys_of_jwt_svids(self, world, caplog):
+        """They are none of a volume's: for the next leader, the same roots are the same bundle."""
         key = {"use": "jwt-svid", "kty": "EC", "kid": "a", "crv": "P-256", "x": "AA", "y": "AA"}
         world.server.body = edited(world.server.body, lambda found: found["keys"].append(key))
-        await world.again()
-        assert world.body == before
+        await world.begin()
+        await world.keeper.aclose()
+        async with world.leader():
+            world.server.body = edited(world.server.body, lambda it: it.update(spiffe_sequence=6))
+            await world.begin()
+        assert world.in_force == world.ca.bundle
+        assert "expected a sequence" not in caplog.text
 
     async def test_without_cluster_trust_bundles(self, world):
         """Where the API has none, it is in a ConfigMap for the secret issuer."""
@@ -462,7 +465,15 @@ class TestNextLeader:
 
     @pytest.mark.parametrize(
         ("name", "text"),
-        [("bundle-sequence", "-1"), ("bundle-sequence", "x"), ("bundle-fetched-at", "yesterday")],
+        [
+            ("bundle-sequence", "-1"),
+            ("bundle-sequence", "x"),
+            ("bundle-sequence", "9" * 5000),
+            ("bundle-fetched-at", "yesterday"),
+            ("bundle-fetched-at", "9999-12-31T23:59:59-12:00"),
+            ("bundle-fetched-at", "0001-01-01T00:00:00+12:00"),
+        ],
+        ids=range(6),
     )
     async def test_unreadable(self, world, name, text):
         """What cannot be read is as good as none; the endpoint decides anew."""
@@ -473,6 +484,21 @@ class TestNextLeader:
             await world.begin()
             assert world.in_force == world.ca.bundle
             assert world.annotation("bundle-sequence") == "7"
+
+    async def test_a_time_of_the_future(self, world):
+        """Whoever edits the time of the last fetch lengthens no life beyond a good fetch's."""
+        await world.begin()
+        await world.keeper.aclose()
+        text = (world.clock.now + 90 * DAY).isoformat()
+        name = f"{PREFIX}/bundle-fetched-at"
+        world.edit(lambda body: body["metadata"]["annotations"].update({name: text}))
+        world.server.status = 500
+        async with world.leader():
+            await world.begin()
+            world.clock.pass_(DAY + timedelta(minutes=1))
+            with pytest.raises(WebhookError, match="nobody of it is trusted"):
+                await world.keep()
+            assert world.in_force == nobody(world)
 
 
 def files_of(ca, folder):
@@ -594,6 +620,52 @@ class TestDeclaration:
                 while not await is_there():
                     await world.changed.wait()
                     world.changed.clear()
+
+
+def selected(world, partner):
+    """What the volumes of a partner's pods have, whose file is named by its trust domain."""
+    labels = partner.labels.items()
+    bodies = [world.body] if world.body else []
+    return "".join(
+        body["spec"]["trustBundle"]
+        for body in bodies
+        if labels <= body["metadata"]["labels"].items()
+    )
+
+
+class TestAnotherTrustDomain:
+    """The same name, for another trust domain: no authority of the one is ever the other's."""
+
+    @pytest.mark.parametrize("source", ["bundle", "endpoint"])
+    async def test_volumes(self, world, source):
+        """Volumes of the last one lose it; volumes of the new one get what is its own."""
+        bank = DevelopmentCA("bank.example")
+        before, after = world.declared(), world.declared(trustDomain="bank.example")
+        if source == "bundle":
+            pems = [ca.bundle.to_pem().decode() for ca in (world.ca, bank)]
+            before = world.declared(endpoint=None, bundle=pems[0])
+            after = world.declared(endpoint=None, bundle=pems[1], trustDomain="bank.example")
+            await world.keep(before)
+        else:
+            await world.begin(before)
+        assert selected(world, before) == world.ca.bundle.to_pem().decode()
+        assert selected(world, after) == ""
+        world.server.publish(bank.bundle, sequence=8)
+        await world.keep(after)
+        assert selected(world, before) == ""
+        assert world.ca.bundle.to_pem().decode() not in selected(world, after)
+        if source == "endpoint":
+            await world.fetched(after)
+        assert selected(world, before) == ""
+        assert selected(world, after) == bank.bundle.to_pem().decode()
+
+    async def test_an_endpoint_that_does_not_answer(self, world):
+        """What was published of the last one is withdrawn before the new one is asked."""
+        await world.begin()
+        world.server.act = bundle_server.hold
+        await world.keep(world.declared(trustDomain="bank.example"))
+        assert world.in_force == nobody(world)
+        assert world.annotation("withdrawn") == "unknown"
 
 
 class Configuration:
