@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from webhook.node.atomic_folder import AtomicFolder, wipe
-from webhook.node.target import Target
+from webhook.node.target import MissingParentError, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ class FolderPlacement:
             OSError: The folder is not empty.
         """
         with (
-            contextlib.suppress(FileNotFoundError),
+            contextlib.suppress(MissingParentError),
             Target.open(target, self._kubelet_folder) as opened,
         ):
             if not opened.is_there:

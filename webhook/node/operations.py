@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from kubetls_sdk.exceptions import KubeTLSError
 from webhook.exceptions import WebhookError
 
 if TYPE_CHECKING:
@@ -132,7 +133,6 @@ class Operations:
         """Remove a volume; a publication under way is cancelled first.
 
         Raises:
-            InterruptedOperation: The driver stops.
             Exception: What `Volumes.unpublish` raised; to be repeated.
         """
         while (running := self._running.get(volume_id)) is not None:
@@ -146,21 +146,21 @@ class Operations:
         await _outcome(self._start(volume_id, ending, target).task)
 
     async def stop(self) -> None:
-        """Cancel what is under way, and wait until it is cleaned up."""
+        """Cancel the publications under way, and wait until all that was begun has ended."""
         while self._running:
-            tasks = {running.task for running in self._running.values()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            for running in list(self._running.values()):
+                if running.asked is not None:
+                    running.task.cancel()
+            await asyncio.wait({running.task for running in self._running.values()})
 
     def _start(
         self,
         volume_id: str,
-        work: Coroutine[object, object, None],
+        work: Coroutine[Any, Any, None],
         target: Path,
         asked: Publication | None = None,
     ) -> _Operation:
-        operation = _Operation(asyncio.ensure_future(_run(work)), target, asked)
+        operation = _Operation(asyncio.create_task(work), target, asked)
         self._running[volume_id] = operation
         operation.task.add_done_callback(lambda task: self._ended(volume_id, task))
         return operation
@@ -175,8 +175,15 @@ class Operations:
             async with asyncio.timeout(self._publish_seconds), self._slots:
                 await self._volumes.publish(publication, token)
         except BaseException:
-            await self._volumes.unpublish(publication.volume_id, publication.target)
+            await self._undo(publication)
             raise
+
+    async def _undo(self, publication: Publication) -> None:
+        """Remove what a failed publication left; that it failed is what the caller is told."""
+        try:
+            await self._volumes.unpublish(publication.volume_id, publication.target)
+        except (KubeTLSError, OSError) as error:
+            _log.error("the volume of pod %s is not removed: %s", publication.pod, error)
 
     async def _renew(self, publication: Publication, token: str) -> None:
         try:
@@ -188,10 +195,6 @@ class Operations:
 def _require_same(known: Publication, asked: Publication) -> None:
     if known != asked:
         raise ConflictingPublication(known, asked)
-
-
-async def _run(work: Coroutine[object, object, None]) -> None:
-    await work
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:

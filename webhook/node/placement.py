@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from webhook.node.atomic_folder import AtomicFolder, wipe
 from webhook.node.mounts import bind, make_read_only, mount_tmpfs, mounted_at, mounts, unmount
-from webhook.node.target import Target, TargetError
+from webhook.node.target import MissingParentError, Target, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +143,7 @@ class TmpfsPlacement:
             OSError: The folder is not empty.
         """
         with (
-            contextlib.suppress(FileNotFoundError),
+            contextlib.suppress(MissingParentError),
             Target.open(target, self._kubelet_folder) as opened,
         ):
             if opened.is_there:

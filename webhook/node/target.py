@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ("Target", "TargetError")
+__all__ = ("MissingParentError", "Target", "TargetError")
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o750
@@ -30,6 +30,10 @@ _MODE: Final = 0o750
 
 class TargetError(WebhookError):
     """What is at a target, or on the way to it, is not what may be there."""
+
+
+class MissingParentError(TargetError):
+    """The folder that holds a target is not there, and so is no target."""
 
 
 class Target:
@@ -53,7 +57,7 @@ class Target:
             kubelet_folder: Where the walk starts; the way to it is the administrator's own.
 
         Raises:
-            FileNotFoundError: There is no folder that holds the target.
+            MissingParentError: There is no folder that holds the target.
             TargetError: A component is a symlink or no folder.
         """
         with contextlib.ExitStack() as opened:
@@ -128,5 +132,7 @@ class Target:
 def _enter(folder: int, name: str, path: Path) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        raise MissingParentError(f"{path}: expected the kubelet to make {name!r}") from None
     except NotADirectoryError:
         raise TargetError(f"{path}: expected folders and no symlink, got {name!r}") from None
