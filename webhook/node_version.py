@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ("OLDEST_KUBELET", "old_nodes")
+__all__ = ("OLDEST_KUBELET", "is_windows", "old_nodes")
 
 OLDEST_KUBELET: Final = (1, 35)
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})(?:[.+-].*)?", re.ASCII)
@@ -27,9 +27,18 @@ def old_nodes(nodes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(node["metadata"]["name"] for node in nodes if _is_old(node)))
 
 
+def is_windows(node: Mapping[str, Any]) -> bool:
+    """Tell whether a node runs Windows."""
+    return _about(node).get("operatingSystem") == "windows"
+
+
 def _is_old(node: Mapping[str, Any]) -> bool:
-    about = (node.get("status") or {}).get("nodeInfo") or {}
-    if about.get("operatingSystem") == "windows":
+    if is_windows(node):
         return False
-    found = _VERSION.fullmatch(about.get("kubeletVersion") or "")
+    found = _VERSION.fullmatch(_about(node).get("kubeletVersion") or "")
     return found is None or (int(found[1]), int(found[2])) < OLDEST_KUBELET
+
+
+def _about(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    about: Mapping[str, Any] = (node.get("status") or {}).get("nodeInfo") or {}
+    return about

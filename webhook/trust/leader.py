@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kubetls_sdk.exceptions import KubeTLSError
 from webhook import metrics
+from webhook.api.errors import ApiError
 from webhook.api.informer import Informer
 from webhook.api.resources import (
-    NODES,
     POD_CERTIFICATE_REQUESTS,
     POD_CERTIFICATE_REQUESTS_V1BETA1,
     Resource,
 )
 from webhook.exceptions import WebhookError
 from webhook.names import SYSTEM_NAMESPACE
-from webhook.node_version import old_nodes
 from webhook.trust.ca_store import CaStore
-from webhook.trust.capability_report import discover, report
+from webhook.trust.capability_report import discover, report, reported
+from webhook.trust.node_census import NodeCensus
 from webhook.trust.partner_keeper import PartnerKeeper
 from webhook.trust.pool_entry import State
 from webhook.trust.pool_metrics import forget_pool, forget_pools, tell_pool
@@ -126,7 +126,6 @@ class Leader:
         self._serving = (
             ServingKeeper(api, namespace=namespace, clock=clock) if keeps_serving else None
         )
-        self._nodes = Informer(api, NODES, _old_node)
         self._pool_source = PoolSource(api, namespace=namespace)
         self._replaced = ReplacedLeaves(api, clock=clock)
         self._bundles = AsyncExitStack()
@@ -138,6 +137,7 @@ class Leader:
         self._is_renewing = False
         self._failures: dict[str, str] = {}
         self._wake = asyncio.Event()
+        self._nodes = NodeCensus(api, changed=self._wake.set)
         self._partners = PartnerKeeper(clock=clock, changed=self._wake.set, events=events)
 
     async def run(self) -> None:
@@ -150,9 +150,9 @@ class Leader:
             stack.push_async_callback(self._follow_bundles, None)
             stack.push_async_callback(self._partners.aclose)
             self._pool_source.subscribe(lambda _zone: self._wake.set())
-            self._nodes.subscribe(lambda _old, _new: self._wake.set())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._nodes.synced(), _SYNC_SECONDS)
+            with suppress(ApiError):  # Without it, the nodes' times of grace begin anew.
+                await self._remember()
+            await self._nodes.wait(_SYNC_SECONDS)
             while True:
                 self._wake.clear()
                 await self.round()
@@ -196,8 +196,14 @@ class Leader:
                 " until both agree"
             )
 
+    async def _remember(self) -> None:
+        last = await reported(self._api, namespace=self._namespace)
+        self._nodes.remember(last.nodes_without_driver)
+
     async def _discover(self) -> None:
-        capabilities = await discover(self._api, self._nodes.values())
+        capabilities = await discover(
+            self._api, self._nodes.old, nodes_without_driver=self._nodes.without_driver()
+        )
         self._requests = _REQUESTS.get(capabilities.pod_certificates or "")
         publisher = self._publisher = await find_publisher(self._api, namespace=self._namespace)
         resource = publisher.resource if isinstance(publisher, TrustBundlePublisher) else None
@@ -301,10 +307,6 @@ class Leader:
     def _leave(self) -> None:
         forget_pools()
         metrics.LEADER_FAILING.set(0)
-
-
-def _old_node(node: Mapping[str, Any]) -> str | None:
-    return next(iter(old_nodes([node])), None)
 
 
 def _version(bundle: Mapping[str, Any]) -> str:

@@ -13,12 +13,15 @@ from webhook.api.errors import ForbiddenError
 from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES,
     CONFIG_MAPS,
+    CSI_DRIVERS,
+    CSI_NODES,
     MUTATING_WEBHOOK_CONFIGURATIONS,
     NODES,
     SECRETS,
 )
 from webhook.capabilities import Capabilities
 from webhook.config import PlatformConfig
+from webhook.trust.capability_report import report
 from webhook.trust.leader import Leader, lead
 from webhook.trust.rotation import FORCE_WORD
 
@@ -264,6 +267,29 @@ class TestRun:
         await until(lambda: told() == ("n1",))
         term.api.remove(NODES, "n1")
         await until(lambda: told() == ())
+        await self.ended(task)
+
+    async def test_nodes_without_the_csi_driver(self):
+        """The next leader goes on with what the last one found, until a node has the driver."""
+        term = Term()
+        driver = "csi.kubetls.gauntletwizard.net"
+        found = Capabilities(nodes_without_driver=("n1", "n2"))
+        await report(term.api, found, namespace=NAMESPACE)
+        term.api.put(CSI_DRIVERS, {"metadata": {"name": driver}})
+        for name, drivers in {"n1": [], "n2": [{"name": driver}], "n3": []}.items():
+            nodes = {
+                "metadata": {"name": name},
+                "status": {"nodeInfo": {"kubeletVersion": "v1.37.0"}},
+            }
+            term.api.put(NODES, nodes)
+            term.api.put(CSI_NODES, {"metadata": {"name": name}, "spec": {"drivers": drivers}})
+
+        def told():
+            body = term.api.find(CONFIG_MAPS, "kubetls-capabilities", NAMESPACE)
+            return Capabilities.parse(body["data"]["capabilities.json"])
+
+        task = await self.leading(term)
+        await until(lambda: told() == Capabilities(nodes_without_driver=("n1",)))
         await self.ended(task)
 
     async def test_at_the_end_nothing_is_left(self):
