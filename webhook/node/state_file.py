@@ -55,7 +55,11 @@ def read_state(home: Path, kubelet_folder: Path) -> Publication:
     """
     descriptor = os.open(home / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, encoding="utf-8") as file:
-        return _publication(json.loads(file.read(_MOST_BYTES)), kubelet_folder)
+        text = file.read(_MOST_BYTES)
+    try:
+        return _publication(json.loads(text), kubelet_folder)
+    except RecursionError:
+        raise ValueError("expected an object, got a deep nest") from None
 
 
 def _document(publication: Publication) -> dict[str, Any]:
