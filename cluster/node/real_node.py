@@ -10,7 +10,9 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,14 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster import binaries, lifetime
-from cluster.exceptions import StartError
 from cluster.flags import SERVICE_ADDRESS, SERVICE_NETWORK
 from cluster.hollow_node import volume_folder
 from cluster.node import configuration
 from cluster.node.control_groups import remove_groups
 from cluster.node.image import write_image
 from cluster.node.network import NodeNetwork
-from cluster.node.sandbox import Plan
+from cluster.node.sandbox import KUBELET_FOLDER, Plan
 from cluster.node.tools import find_tools
 from cluster.node.tree import busybox_tree
 from cluster.process import Process
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 _READY_SECONDS = 55.0
 _COMMAND_SECONDS = 120.0
-_LONGEST_SOCKET = "kubelet/device-plugins/kubelet.sock"
-_MAX_SOCKET_PATH = 107  # Linux's; the kubelet ends without a word of it.
 _CTR_NAMESPACE = "k8s.io"
 
 
@@ -57,7 +56,7 @@ class RealNode(lifetime.Owned):
 
     Raises:
         ProgramMissingError: Not Linux, not root, or programs are missing; the message says which.
-        StartError: The folder's path is too long for sockets, or a part does not start.
+        StartError: A part does not start.
     """
 
     def __init__(
@@ -74,17 +73,31 @@ class RealNode(lifetime.Owned):
         gates = control_plane.options.feature_gates if feature_gates is None else feature_gates
         self._feature_gates = gates
         self._processes: list[Process] = []
-        if len(str(self.folder / _LONGEST_SOCKET)) > _MAX_SOCKET_PATH:
-            raise StartError(f"expected a shorter path for the kubelet's sockets: {self.folder}")
+        self._plan = self.folder / "plan.json"
 
     def close(self) -> None:
         """End everything of the node; its logs stay with the cluster's."""
-        while self._processes:
-            self._processes.pop().end()
-        remove_groups(self._containers())
+        self._end()
         for part in ("containerd", "kubelet"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
         super().close()
+
+    def restart_kubelet(self) -> None:
+        """Kill the kubelet; another one starts at once and finds the pods running."""
+        os.kill(self._init, signal.SIGHUP)
+
+    def reboot(self) -> None:
+        """End all processes, mounts and networks of the node, and start it again from its disk.
+
+        What served the node's Services (`services`) does not do so any more.
+        """
+        self._end()
+        self._boot()
+
+    def kill(self, container_id: str) -> None:
+        """Kill a container's processes; the kubelet starts it again where the pod says so."""
+        container = container_id.removeprefix("containerd://")
+        self._ctr("tasks", "kill", "--all", "--signal=SIGKILL", container)
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -98,8 +111,8 @@ class RealNode(lifetime.Owned):
 
     def volume_of(self, pod_uid: str, volume: str, *, kind: str = "projected") -> Path:
         """Where the files of a pod's volume are, as seen from here; see `HollowNode.volume_of`."""
-        below = self.folder / "kubelet" / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
-        return self.as_seen(below)
+        volumes = Path(KUBELET_FOLDER) / "pods" / pod_uid / "volumes"
+        return self.as_seen(volumes / volume_folder(volume, kind))
 
     def as_seen(self, path: Path) -> Path:
         """A path of the node, as it is reached from here: with what is mounted there."""
@@ -151,10 +164,19 @@ class RealNode(lifetime.Owned):
 
     def _start(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True)
-        plan = self._write_plan().write(self.folder / "plan.json")
+        (self.folder / "kubelet").mkdir(mode=0o750)
+        self._write_plan().write(self._plan)
+        self._boot()
+
+    def _end(self) -> None:
+        while self._processes:
+            self._processes.pop().end()
+        remove_groups(self._containers())
+
+    def _boot(self) -> None:
         namespaces = ["--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"]
         unshare = [str(self._tools.unshare), *namespaces, "--mount-proc"]
-        sandbox = [*unshare, *_script("sandbox"), str(plan)]
+        sandbox = [*unshare, *_script("sandbox"), str(self._plan)]
         process = self._run("sandbox", sandbox)
         own = Path("/proc/self/ns/net").readlink()
         theirs = Path(f"/proc/{process.pid}/ns/net")
@@ -191,6 +213,7 @@ class RealNode(lifetime.Owned):
             image_import=[*self._ctr_command(), "images", "import"],
             images=[str(self._write_pause_image())],
             kubelet=self._kubelet(),
+            kubelet_folder=str(self.folder / "kubelet"),
             logs=str(self.folder),
         )
 
@@ -236,7 +259,7 @@ class RealNode(lifetime.Owned):
             str(binaries.find("kubelet")),
             f"--hostname-override={self.name}",
             f"--node-ip={configuration.NODE_ADDRESS}",
-            f"--root-dir={self.folder / 'kubelet'}",
+            f"--root-dir={KUBELET_FOLDER}",
             f"--kubeconfig={kubeconfig}",
             f"--config={config}",
         ]

@@ -4,7 +4,7 @@
 Rules:
 1. It is process 1: when it ends, the kernel ends every process of the node, and with them go
    the node's mounts and network. So nothing has to be undone.
-2. It ends when containerd or the kubelet ends.
+2. It ends when containerd or the kubelet ends by itself; SIGHUP replaces the kubelet.
 3. It imports the standard library only, and runs by its path: it is small and starts at once.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 
 # What programs write in fixed places goes away with the node.
 PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib")
+KUBELET_FOLDER = "/var/lib/kubelet"
 _START_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 
@@ -36,6 +38,7 @@ class Plan:
     image_import: list[str]
     images: list[str]
     kubelet: list[str]
+    kubelet_folder: str
     logs: str
 
     def write(self, path: Path) -> Path:
@@ -53,6 +56,10 @@ def main(plan: Plan) -> int:
     """Start the node and stay until a part of it ends."""
     for folder in PRIVATE_FOLDERS:
         _run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
+    Path(KUBELET_FOLDER).mkdir(mode=0o750)
+    _run(["mount", "--bind", plan.kubelet_folder, KUBELET_FOLDER])
+    # As systemd does on a node: what a pod mounts is seen by the kubelet, and by other pods.
+    _run(["mount", "--make-rshared", "/"])
     ip = [plan.busybox, "ip"]
     _run([*ip, "link", "set", "lo", "up"])
     _run([*ip, "address", "add", f"{plan.address}/32", "dev", "lo"])
@@ -61,8 +68,7 @@ def main(plan: Plan) -> int:
     _wait_for(containerd, Path(plan.containerd_socket))
     for image in plan.images:
         _run([*plan.image_import, image])
-    kubelet = _start(plan, "kubelet", plan.kubelet)
-    return _reap({containerd.pid: "containerd", kubelet.pid: "kubelet"})
+    return _reap(plan, containerd.pid)
 
 
 def _run(command: list[str]) -> None:
@@ -70,7 +76,7 @@ def _run(command: list[str]) -> None:
 
 
 def _start(plan: Plan, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-    with (Path(plan.logs) / f"{name}.log").open("wb") as log:
+    with (Path(plan.logs) / f"{name}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - the plan's
 
 
@@ -82,13 +88,34 @@ def _wait_for(process: subprocess.Popen[bytes], path: Path) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _reap(parts: dict[int, str]) -> int:
-    """Wait for every process that has nobody else, until one of the parts has ended."""
+def _reap(plan: Plan, containerd: int) -> int:
+    """Wait for every process that has nobody else, until one of the parts ends by itself."""
+    kubelet = _Kubelet(plan)
+    signal.signal(signal.SIGHUP, kubelet.end)
     while True:
         pid, _ = os.wait()
-        if pid in parts:
-            sys.stderr.write(f"{parts[pid]} has ended\n")
+        if pid == kubelet.pid and kubelet.is_ending:
+            kubelet.start()
+        elif pid in {containerd, kubelet.pid}:
+            name = "containerd" if pid == containerd else "kubelet"
+            sys.stderr.write(f"{name} has ended\n")
             return 1
+
+
+class _Kubelet:
+    """The kubelet's process; pods go on while there is none."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.start()
+
+    def start(self) -> None:
+        self.is_ending = False
+        self.pid = _start(self._plan, "kubelet", self._plan.kubelet).pid
+
+    def end(self, *_: object) -> None:
+        self.is_ending = True
+        os.kill(self.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import kubetls_sdk
 from cluster import ControlPlane, binaries
-from cluster.exceptions import StartError
 from cluster.node import RealNode
 from cluster.node.control_groups import remove_groups
 from tests.cluster.pods import certificate_volume, pod
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SIGNER = "signer.example/workload"
 
@@ -126,6 +128,59 @@ print(urllib.request.urlopen(request, context=context, timeout=20).status)
         assert phase(control_plane, namespace, "web") == "Pending"
 
 
+class TestRestart:
+    def test_of_the_kubelet(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, busybox: str
+    ) -> None:
+        """The kubelet is replaced under a running pod, and answers for new ones."""
+        first = started(control_plane, namespace, busybox, node.name)
+        node.restart_kubelet()
+        run(control_plane, namespace, container(pod("next"), busybox, "echo done"))
+        assert output(control_plane, node, namespace, "next") == "done"
+        assert container_status(control_plane, namespace) == first
+
+    def test_of_a_container(
+        self, control_plane: ControlPlane, node: RealNode, namespace: str, busybox: str
+    ) -> None:
+        """A killed container is started again."""
+        first = started(control_plane, namespace, busybox, node.name)
+        node.kill(first["containerID"])
+        until(lambda: is_restarted(control_plane, namespace), timeout=60)
+
+    def test_of_the_machine(self, control_plane: ControlPlane, namespace: str) -> None:
+        """After a reboot the node has its disk, and its pods are started again."""
+        with RealNode(control_plane, "real-3") as node:
+            node.import_image(control_plane.folder / "nodes" / "real-3" / "pause.tar")
+            started(control_plane, namespace, "kubetls.example/pause:1", node.name, command=[])
+            node.reboot()
+            until(lambda: is_restarted(control_plane, namespace), timeout=90)
+
+
+def started(
+    control_plane: ControlPlane,
+    namespace: str,
+    image: str,
+    node: str,
+    command: Sequence[str] = ("sleep 600",),
+) -> dict[str, Any]:
+    """Create the pod `idle`, and return its container's status once it runs."""
+    body = container(pod("idle"), image, *command)
+    body["spec"] |= {"nodeName": node, "terminationGracePeriodSeconds": 0}
+    control_plane.api.post(f"/api/v1/namespaces/{namespace}/pods", body)
+    until(lambda: phase(control_plane, namespace, "idle") == "Running", timeout=60)
+    return container_status(control_plane, namespace)
+
+
+def container_status(control_plane: ControlPlane, namespace: str) -> dict[str, Any]:
+    found = control_plane.api.get(f"/api/v1/namespaces/{namespace}/pods/idle")
+    return found["status"]["containerStatuses"][0]
+
+
+def is_restarted(control_plane: ControlPlane, namespace: str) -> bool:
+    status = container_status(control_plane, namespace)
+    return status["restartCount"] > 0 and "running" in status["state"]
+
+
 class TestEnd:
     def test_nothing_stays(self, control_plane: ControlPlane, busybox: str, namespace: str) -> None:
         """After a node has ended there is no process, mount, interface or control group of it."""
@@ -168,12 +223,6 @@ class TestEnd:
         assert [what for what in before if after[what] - before[what]] == left
         remove_groups({Path(group).name for group in groups})
         assert not state()["groups"] & groups
-
-    def test_path_too_long_for_sockets(self, tmp_path: Path) -> None:
-        """It is said at once, where the kubelet would end without a word."""
-        control_plane = ControlPlane(tmp_path / ("long" * 20))
-        with pytest.raises(StartError, match="shorter path"):
-            RealNode(control_plane, "real-3")
 
 
 def state() -> dict[str, set[str]]:
