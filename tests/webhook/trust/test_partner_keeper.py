@@ -230,8 +230,9 @@ class TestFailure:
     @pytest.mark.parametrize("change", BAD.values(), ids=BAD)
     async def test_last_good_is_kept(self, world, change):
         """Whatever an endpoint answers: the last good bundle stays, and somebody can see it."""
-        world.timeout = 0.5
         await world.begin()
+        world.timeout = 0.5
+        await world.keep()
         before, failed = world.body, value("fetches_total", result="failed") or 0
         good = world.in_force
         change(world)
