@@ -29,7 +29,7 @@ from kubetls_sdk.server.sweeper import Sweeper
 from kubetls_sdk.verification import verify_svid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from cryptography import x509
 
@@ -46,6 +46,7 @@ _FORMS = {
 }
 _ALL = frozenset(spelled_alike(name) for names in _FORMS.values() for name in names)
 
+Field = tuple[bytes, bytes]
 Fields = dict[bytes, list[bytes]]
 
 
@@ -71,9 +72,9 @@ class Forwarding:
         """
         if connection.spiffe_id not in self._proxies:
             return inspect_headers(scope)
-        told = [field for field in scope["headers"] if spelled_alike(field[0]) in _ALL]
+        told, others = _parted(scope["headers"])
         if told:
-            scope["headers"] = [field for field in scope["headers"] if field not in told]
+            scope["headers"] = others
             refused = self._take(told, scope, connection)
             if refused is not None:
                 return refused
@@ -92,9 +93,7 @@ class Forwarding:
         finally:
             client.websockets.discard(close)
 
-    def _take(
-        self, told: list[tuple[bytes, bytes]], scope: Any, connection: PeerConnection
-    ) -> Refusal | None:
+    def _take(self, told: list[Field], scope: Any, connection: PeerConnection) -> Refusal | None:
         try:
             client = self._client(told, connection)
         except MalformedFieldError as err:
@@ -112,9 +111,7 @@ class Forwarding:
         )
         return None
 
-    def _client(
-        self, told: list[tuple[bytes, bytes]], connection: PeerConnection
-    ) -> PeerConnection:
+    def _client(self, told: list[Field], connection: PeerConnection) -> PeerConnection:
         key = (connection.identity, hashlib.sha256(repr(told).encode()).digest())
         known = self._known.get(key)
         if known is None or known.source is not connection.source or known.refusal() is not None:
@@ -123,7 +120,7 @@ class Forwarding:
             self._remember(key, known)
         return known
 
-    def _read(self, told: list[tuple[bytes, bytes]]) -> tuple[x509.Certificate, ...]:
+    def _read(self, told: list[Field]) -> tuple[x509.Certificate, ...]:
         fields: Fields = {}
         for name, value in told:
             fields.setdefault(bytes(name).lower(), []).append(bytes(value))
@@ -141,6 +138,15 @@ class Forwarding:
         if self._sweeper is None:
             self._sweeper = Sweeper(client.source, _SECONDS)
         self._sweeper.add(client)
+
+
+def _parted(headers: Iterable[Field]) -> tuple[list[Field], list[Field]]:
+    """The fields that tell of a client, and all others."""
+    told: list[Field] = []
+    others: list[Field] = []
+    for field in headers:
+        (told if spelled_alike(field[0]) in _ALL else others).append(field)
+    return told, others
 
 
 def _verified(chain: tuple[x509.Certificate, ...], connection: PeerConnection) -> PeerConnection:

@@ -18,6 +18,7 @@ from kubetls_sdk import metrics
 from kubetls_sdk.authz.decision import Kind
 from kubetls_sdk.server.connection import EXTENSION
 from kubetls_sdk.server.end_user import USER_KEY
+from kubetls_sdk.server.forwarded import FORWARDED_KEY
 from kubetls_sdk.server.refusal import Refusal
 from kubetls_sdk.server.refusal_log import log_refusal
 from kubetls_sdk.users.authentication import KeysWanted
@@ -61,9 +62,9 @@ class UserCheck:
         found = self.users.authenticate(scope["headers"], connection.peer)
         if isinstance(found, KeysWanted):
             found = await self.users.resolve(scope["headers"], connection.peer)
-            reason = connection.refusal()
-            if reason is not None:
-                return Refusal.unauthenticated(connection, reason, scope, ends=True)
+            refused = _refused_meanwhile(scope, connection)
+            if refused is not None:
+                return refused
         if metrics.is_enabled():
             metrics.increment(metrics.USER_TOKENS, result=_result(found))
         if isinstance(found, TokenRefused):
@@ -120,6 +121,18 @@ class UserCheck:
             end(_EXPIRED)
 
         return asyncio.get_running_loop().call_later(_seconds_left(scope), expired)
+
+
+def _refused_meanwhile(scope: Any, connection: PeerConnection) -> Refusal | None:
+    """Judge peer and forwarded client again after a wait, in which both may have lost trust."""
+    reason = connection.refusal()
+    if reason is not None:
+        return Refusal.unauthenticated(connection, reason, scope, ends=True)
+    client: PeerConnection | None = scope.get(FORWARDED_KEY)
+    reason = None if client is None else client.refusal()
+    if reason is not None:
+        return Refusal.unproven_client(connection, f"forwarded certificate: {reason}", scope)
+    return None
 
 
 def _result(answer: object) -> str:

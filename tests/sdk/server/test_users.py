@@ -13,14 +13,16 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from prometheus_client import CollectorRegistry
 
-from kubetls_sdk import TrustDomain, metrics
+from kubetls_sdk import TrustBundleSet, TrustDomain, metrics
 from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.asgi import KubeTLSMiddleware
 from kubetls_sdk.server.authorizer import AnyVerified
 from kubetls_sdk.server.end_user import end_user
+from kubetls_sdk.server.forwarded import ForwardedFrom
 from kubetls_sdk.server.refusal import POLICY_VIOLATION
 from kubetls_sdk.users import Issuer, KeySet, Users, UserSettings
+from tests.sdk.server.forwarding import client_cert
 from tests.sdk.server.scopes import Recorder, World, call, http_scope, websocket_scope
 from tests.tokens import AUDIENCE, ISSUER, Signer, base64url
 
@@ -247,11 +249,14 @@ class TestKeysOnTheirWay:
         keys.flying = Future()
         sent = []
 
+        async def receive():
+            return {"type": "websocket.connect"}
+
         async def send(message):
             sent.append(message)
 
         async def run():
-            serving = asyncio.ensure_future(middleware(scope, None, send))
+            serving = asyncio.ensure_future(middleware(scope, receive, send))
             for _ in range(5):
                 await asyncio.sleep(0)
             assert not serving.done()
@@ -261,6 +266,22 @@ class TestKeysOnTheirWay:
 
         asyncio.run(run())
         return sent
+
+    @pytest.mark.parametrize("make", [http_scope, websocket_scope])
+    def test_forwarded_client_that_lost_its_root(self, world, app, users, keys, make):
+        """While a request waited, its forwarded client's root was removed: it is refused."""
+        forwarded = ForwardedFrom(proxies=["spiffe://example.org/ns/shop/sa/web"])
+        policy = AnyVerified()
+        middleware = KubeTLSMiddleware(app, policy=policy, users=users, forwarded=forwarded)
+        scope = with_token(make(world.connection()), SIGNER.token())
+        scope["headers"] += client_cert(world.partner.issue("/app").chain)
+
+        def meanwhile():
+            world.source.replace(bundles=TrustBundleSet([world.ca.bundle]))
+
+        sent = self.serve(middleware, keys, scope, meanwhile)
+        assert sent[0].get("status", 401) == 401
+        assert app.scopes == []
 
     def test_waits(self, world, app, users, keys):
         """A request waits for the keys of its token, and is judged then."""
