@@ -9,11 +9,12 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubetls_sdk.exceptions import ConfigurationError
-from webhook.names import PARTNER_LABEL, PARTNER_SIGNER_NAME
+from webhook.names import PARTNER_LABEL, PARTNER_SIGNER_NAME, annotation
 
 if TYPE_CHECKING:
     from kubetls_sdk.bundle import TrustBundle
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from webhook.name_pattern import NamePattern
 
 __all__ = ("Partner",)
+
+_DOMAIN_LABEL: Final = annotation("partner-domain")
+_DOMAIN_DIGITS: Final = 32
+"""Of a SHA-256: a label is shorter than a trust domain may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +72,13 @@ class Partner:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The label that its ClusterTrustBundle has while it is a partner; volumes select by it."""
-        return {PARTNER_LABEL: self.name}
+        """The labels that its ClusterTrustBundle has while it is a partner; volumes select by them.
+
+        A volume names its file by the trust domain. When the partner gets another one, what is
+        published then must never come into the file of the last one, nor the other way round.
+        """
+        domain = hashlib.sha256(str(self.trust_domain).encode()).hexdigest()
+        return {PARTNER_LABEL: self.name, _DOMAIN_LABEL: domain[:_DOMAIN_DIGITS]}
 
     @property
     def server_domain(self) -> TrustDomain | None:

@@ -403,7 +403,7 @@ class TestZoneAsPartner:
         card, pci = config.partners["card"], config.zones["pci"]
         assert (card.trust_domain, card.zone) == (pci.trust_domain, pci)
         assert card.signer_name == pci.signer_name
-        assert card.labels == {"kubetls.gauntletwizard.net/partner": "card"}
+        assert card.labels["kubetls.gauntletwizard.net/partner"] == "card"
         assert config.outside == {}
         assert config.partner_that_is(pci) == card
         assert config.partner_that_is(config.zones["default"]) is None

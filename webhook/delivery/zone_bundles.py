@@ -10,12 +10,14 @@ Rules:
     2. Our own zones' bundles, and those that the leader fetches, come from their
        ClusterTrustBundle; from the leader's ConfigMap where the API server has none.
     3. A zone's bundle that is missing, empty or cannot be read issues nothing. A partner's trusts
-       nobody, as the kubelet has it for pod certificates.
+       nobody, as the kubelet has it for pod certificates; so does one of another trust domain that
+       the partner had before.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +26,7 @@ from kubetls_sdk.exceptions import BundleError
 from webhook.api import Informer
 from webhook.api.informer_group import InformerGroup
 from webhook.exceptions import IssuanceError
-from webhook.names import bundle_name, partner_bundle_name
+from webhook.names import bundle_file, bundle_name, partner_bundle_name
 from webhook.partner import Partner
 from webhook.trust.labels import WITHDRAWN
 from webhook.trust.publication import fallback_name, partner_fallback_name
@@ -114,7 +116,7 @@ class ZoneBundles(InformerGroup["Zone | Partner", str]):
         informer = Informer(
             self._api,
             self._resource,
-            _text,
+            partial(_text, owner),
             namespace=self._place,
             field_selector=f"metadata.name={self._name(owner)}",
         )
@@ -134,12 +136,18 @@ class ZoneBundles(InformerGroup["Zone | Partner", str]):
         return bundle_name(owner.signer_name, owner.trust_domain)
 
 
-def _text(body: Mapping[str, Any]) -> str:
-    if WITHDRAWN in (body["metadata"].get("annotations") or {}):
+def _text(owner: Zone | Partner, body: Mapping[str, Any]) -> str:
+    metadata = body["metadata"]
+    if WITHDRAWN in (metadata.get("annotations") or {}):
+        return ""
+    if (
+        isinstance(owner, Partner)
+        and not owner.labels.items() <= (metadata.get("labels") or {}).items()
+    ):
         return ""
     if "spec" in body:
         return str(body["spec"].get("trustBundle") or "")
-    return "\n".join((body.get("data") or {}).values())
+    return str((body.get("data") or {}).get(bundle_file(owner.trust_domain), ""))
 
 
 def _missing(zone: Zone) -> IssuanceError:

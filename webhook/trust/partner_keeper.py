@@ -5,7 +5,8 @@ Rules:
     1. What could not be confirmed for longer than its maximum age is withdrawn: nobody of the
        partner is trusted. So is a bundle that the partner has emptied.
     2. A withdrawn bundle is remembered, so that no older one can take its place.
-    3. A partner whose endpoint is new to us keeps what is published until it was asked once.
+    3. A partner whose endpoint is new to us keeps what is published of the same trust domain until
+       it was asked once.
     4. Nothing here waits for an endpoint.
 """
 
@@ -19,6 +20,7 @@ from webhook.api.errors import InvalidError
 from webhook.api.events import Reference
 from webhook.exceptions import WebhookError
 from webhook.names import partner_bundle_name
+from webhook.trust.labels import WITHDRAWN
 from webhook.trust.partner_fetches import PartnerFetches
 from webhook.trust.partner_memory import fetched_at, remember
 from webhook.trust.publication import of_partner, of_withdrawn, partner_fallback_name
@@ -87,6 +89,8 @@ class PartnerKeeper:
         relation, now = fetch.relation, self._clock()
         bundle = relation.in_force(now)
         if bundle is None and not fetch.was_tried:
+            if found is not None and not _may_stay(partner, found):
+                await self._withdraw(partner, relation, found, publisher)
             return
         is_too_old = relation.kept.is_stale(now, relation.partner.max_stale_seconds)
         _tell(partner.name, relation, authorities=len(bundle or ()), is_too_old=is_too_old)
@@ -147,6 +151,11 @@ class PartnerKeeper:
                 regarding, "Warning", "PartnerBundleTooOld", message, action="Withdraw"
             )
         raise WebhookError(message)
+
+
+def _may_stay(partner: Partner, found: Published) -> bool:
+    """Whether what is published is withdrawn, or of the trust domain that the partner has now."""
+    return WITHDRAWN in found.annotations or partner.labels.items() <= found.labels.items()
 
 
 def _tell(name: str, relation: Relation, *, authorities: int, is_too_old: bool) -> None:

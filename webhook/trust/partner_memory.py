@@ -113,7 +113,14 @@ def fetched_at(found: Published) -> datetime | None:
         ValueError: Somebody has edited it.
     """
     text = found.annotations.get(FETCHED_AT)
-    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+    return None if text is None else _moment(text)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError as err:  # a time of year 1 or 9999, in another zone than UTC
+        raise ValueError(str(err)) from err
 
 
 def _last_good(found: Published) -> bytes:
@@ -130,9 +137,7 @@ def _written_seldom(
     if FETCHED_AT not in wanted or any(written.get(key) != wanted[key] for key in _news(wanted)):
         return wanted
     try:
-        before, now = (
-            datetime.fromisoformat(each[FETCHED_AT]).astimezone(UTC) for each in (written, wanted)
-        )
+        before, now = (_moment(each[FETCHED_AT]) for each in (written, wanted))
     except (KeyError, ValueError):
         return wanted
     patience = timedelta(seconds=partner.max_stale_seconds / _WRITES_WITHIN_AGE)

@@ -20,7 +20,6 @@ from kubetls_sdk._nobody import nobody_pem
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import ConfigurationError
 from webhook.names import (
-    PARTNER_LABEL,
     PARTNER_SIGNER_NAME,
     TRUST_DOMAIN_LABEL,
     bundle_file,
@@ -150,7 +149,7 @@ def of_partner(
         partner_bundle_name(partner.name),
         PARTNER_SIGNER_NAME,
         bundle_file(partner.trust_domain),
-        {**MANAGED, PARTNER_LABEL: partner.name},
+        {**MANAGED, **partner.labels},
         bundle,
         fallback=partner_fallback_name(partner),
         annotations=annotations or {},

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.exceptions import BundleError
+from webhook.api.discovery import first_served
 from webhook.api.errors import NotFoundError
 from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES,
@@ -73,6 +74,12 @@ class Published:
     def annotations(self) -> Mapping[str, str]:
         """All of them."""
         found: Mapping[str, str] = self.body["metadata"].get("annotations") or {}
+        return found
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """All of them."""
+        found: Mapping[str, str] = self.body["metadata"].get("labels") or {}
         return found
 
 
@@ -202,10 +209,10 @@ async def find_publisher(api: Api, *, namespace: str = SYSTEM_NAMESPACE) -> Publ
     Raises:
         ApiError: It did not say what it serves.
     """
-    for resource in (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1):
-        if await api.serves(resource):
-            return TrustBundlePublisher(api, resource)
-    return ConfigMapPublisher(api, namespace=namespace)
+    resource = await first_served(api, CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
+    if resource is None:
+        return ConfigMapPublisher(api, namespace=namespace)
+    return TrustBundlePublisher(api, resource)
 
 
 def anchors_in(text: str, trust_domain: TrustDomain) -> frozenset[bytes]:

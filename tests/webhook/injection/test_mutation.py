@@ -27,6 +27,12 @@ from webhook.capabilities import Capabilities
 SECRET_MODE = Capabilities(pod_certificates=None)
 
 
+def partner_labels(name, domain):
+    """By name and trust domain: the file is the domain's, whatever has the name later."""
+    tag = hashlib.sha256(domain.encode()).hexdigest()[:32]
+    return {f"{PREFIX}/partner": name, f"{PREFIX}/partner-domain": tag}
+
+
 class TestThePod:
     def test_the_least_pod(self):
         """A pod without volumes, mounts, variables and annotations gets all of them."""
@@ -108,7 +114,7 @@ class TestThePod:
         }
         partner = {
             "signerName": f"{PREFIX}/partner",
-            "labelSelector": {"matchLabels": {f"{PREFIX}/partner": "acme"}},
+            "labelSelector": {"matchLabels": partner_labels("acme", "partner.example")},
             "optional": True,
             "path": "partner.example.trust-bundle.pem",
         }
@@ -129,7 +135,7 @@ class TestThePod:
         changed = injected(pod(annotations=annotated(partners="card")))
         bundle = {
             "signerName": f"{PREFIX}/pci",
-            "labelSelector": {"matchLabels": {f"{PREFIX}/partner": "card"}},
+            "labelSelector": {"matchLabels": partner_labels("card", "pci.example")},
             "optional": True,
             "path": "pci.example.trust-bundle.pem",
         }

@@ -404,7 +404,9 @@ def published(bundle, **annotations):
     name = "kubetls.gauntletwizard.net:partner:acme"
     prefixed = {f"kubetls.gauntletwizard.net/{key}": text for key, text in annotations.items()}
     spec = {"trustBundle": bundle.to_pem().decode()}
-    return {"metadata": {"name": name, "annotations": prefixed}, "spec": spec}
+    labels = PlatformConfig.parse(PLATFORM + FETCHED).partners["acme"].labels
+    metadata = {"name": name, "annotations": prefixed, "labels": labels}
+    return {"metadata": metadata, "spec": spec}
 
 
 class TestFetchedPartner:
@@ -446,9 +448,9 @@ class TestFetchedPartner:
             await self.change(world, issuer, published(bundle))
             await eventually(lambda: world.secret()[PARTNER_FILE] == bundle.to_pem())
 
-    @pytest.mark.parametrize("kind", ["withdrawn", "unreadable"])
+    @pytest.mark.parametrize("kind", ["withdrawn", "unreadable", "of another domain"])
     async def test_nobody(self, world, kubetls_partner_ca, kind):
-        """What is withdrawn, or cannot be read, trusts nobody, and the pod goes on."""
+        """What is withdrawn, unreadable, or of the partner's last domain, trusts nobody."""
         body = published(kubetls_partner_ca.bundle)
         world.api.put(CLUSTER_TRUST_BUNDLES, body)
         async with world.signer(), world.issuer() as issuer:
@@ -456,8 +458,11 @@ class TestFetchedPartner:
             await eventually(lambda: not len(issuer.worklist))
             if kind == "withdrawn":
                 body = published(kubetls_partner_ca.bundle, withdrawn="too-old")
-            else:
+            elif kind == "unreadable":
                 body["spec"]["trustBundle"] = "no PEM"
+            else:
+                text = PLATFORM + FETCHED.replace("partner.example", "bank.example", 1)
+                body["metadata"]["labels"] = PlatformConfig.parse(text).partners["acme"].labels
             await self.change(world, issuer, body)
             await eventually(lambda: world.secret()[PARTNER_FILE] == b"")
         assert world.leaf()
@@ -569,7 +574,7 @@ class TestModeIsTakenAway:
         async with world.signer(), world.issuer() as issuer:
             first = await eventually(world.secret)
             await eventually(lambda: not len(issuer.worklist))
-            text = PLATFORM.replace("modes: [pod-certificate, secret]", "modes: [pod-certificate]")
+            text = PLATFORM.replace(", secret]", "]")
             world.config.current = PlatformConfig.parse(text)
             issuer.look(at_everything=True)
             await eventually(world.events)
