@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from webhook.choice import INJECTED, SECRET, ZONE, choose
 from webhook.config import Mode
 from webhook.exceptions import AdmissionDenied, IssuanceError
+from webhook.issuance.allowed_mode import check_mode
 from webhook.issuance.evaluation import NOT_ALLOWED
 from webhook.names import VOLUME
 
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
     from webhook.api.objects import Pod
     from webhook.config import PlatformConfig, Zone
 
-__all__ = ("MODE_NOT_ALLOWED", "NOT_INJECTED", "is_injected", "secret_name", "zone_of_pod")
+__all__ = ("NOT_INJECTED", "is_injected", "secret_name", "zone_of_pod")
 
 NOT_INJECTED: Final = "NotInjected"
-MODE_NOT_ALLOWED: Final = "ModeNotAllowed"
 _NAME: Final = re.compile(r"kubetls-[0-9a-f]{20}", re.ASCII)
 
 
@@ -44,11 +44,7 @@ def secret_name(pod: Pod, config: PlatformConfig) -> str:
     mounted = volume.secret_name if volume is not None else None
     if not is_injected(pod) or mounted != name or not _NAME.fullmatch(name):
         raise IssuanceError("the pod does not carry our injection", reason=NOT_INJECTED)
-    rule = config.rule_for(pod.namespace)
-    if rule is None or Mode.SECRET not in rule.modes:
-        raise IssuanceError(
-            f"namespace {pod.namespace!r} may not have mode 'secret'", reason=MODE_NOT_ALLOWED
-        )
+    check_mode(pod.namespace, Mode.SECRET, config)
     return name
 
 

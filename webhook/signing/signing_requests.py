@@ -6,7 +6,8 @@ Rules:
     2. An `Approved` that somebody wrote is no proof: the decision is made again before signing. A
        request that was approved and may not be is `Failed`, any other `Denied`; both are final.
     3. The secret issuer gets certificates only for pods that carry our injection in Secret mode,
-       where the namespace may have that.
+       where the namespace may have that; a pod for itself only where it may have the CSI mode, in
+       which the node's driver asks with the pod's own token.
     4. Our own signer wants a request with nothing but a key. An external signer takes the names
        from the request, so there they must equal what was granted before we approve; it may have
        other users, whose requests are left alone.
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from webhook.api.events import Reference
 from webhook.api.resources import CERTIFICATE_SIGNING_REQUESTS
+from webhook.config import Mode
 from webhook.exceptions import IssuanceError
+from webhook.issuance.allowed_mode import check_mode
 from webhook.issuance.evaluation import NOT_ALLOWED, POD_TERMINAL
 from webhook.secrets.injection import secret_name, zone_of_pod
 from webhook.signing.inbox import Inbox
@@ -120,11 +123,11 @@ class SigningRequests:
         return Requester.of(pending.body or {}, secret_issuer=self._secret_issuer)
 
     async def _pod_of(self, requester: Requester, attempt: int) -> Pod:
-        """The pod that a request is for, with our injection where the secret issuer asks."""
+        """The pod that a request is for, in a mode in which the requester may ask."""
         known = self._signer.pods.get(requester.namespace, requester.pod_name)
         if known is not None and known.uid == requester.pod_uid and attempt == 0:
             try:
-                self._check_injection(requester, known, self._signer.configuration.current)
+                self._check_mode(requester, known, self._signer.configuration.current)
             except IssuanceError:
                 known = None  # A refusal is for ever: look afresh.
             else:
@@ -132,12 +135,14 @@ class SigningRequests:
         pod = await self._signer.read_pod(requester.namespace, requester.pod_name)
         if pod is None or pod.uid != requester.pod_uid:
             raise IssuanceError("the pod is gone", reason=POD_TERMINAL)
-        self._check_injection(requester, pod, await self._signer.configuration.fresh())
+        self._check_mode(requester, pod, await self._signer.configuration.fresh())
         return pod
 
-    def _check_injection(self, requester: Requester, pod: Pod, config: PlatformConfig) -> None:
+    def _check_mode(self, requester: Requester, pod: Pod, config: PlatformConfig) -> None:
         if requester.is_on_behalf:
             secret_name(pod, config)
+        else:
+            check_mode(pod.namespace, Mode.CSI, config)
 
     async def _grant(self, pending: PendingRequest, request: IssuanceRequest, grant: Grant) -> None:
         body: Mapping[str, Any] = pending.body or {}

@@ -19,6 +19,7 @@ from tests.webhook.signing.world import (
 )
 from webhook.api.errors import UnreachableError
 from webhook.api.resources import CERTIFICATE_SIGNING_REQUESTS
+from webhook.config import PlatformConfig
 from webhook.issuance.grant import Grant
 from webhook.issuance.signing_request import named_request
 
@@ -60,6 +61,27 @@ class TestRequesters:
         async with world.signer():
             answer = await settled(world, request)
         assert uris(world.certificate(answer)) == ["spiffe://example.org/ns/shop/sa/web"]
+
+    async def test_pod_where_the_mode_is_another(self, world):
+        """Where pods may not have the CSI mode, none of them asks for itself."""
+        pod = world.add_pod(namespace="plain")
+        request = world.signing_request(pod, by=POD_USER.replace("shop", "plain"))
+        async with world.signer():
+            answer = await settled(world, request)
+        assert world.verdict(request) == {"Denied": "ModeNotAllowed"}
+        (condition,) = answer["status"]["conditions"]
+        assert condition["message"] == "namespace 'plain' may not have mode 'csi'"
+
+    async def test_pod_of_a_namespace_that_just_got_the_mode(self, world):
+        """A refusal is for ever, so the configuration is read afresh before one."""
+        world.config.ahead = PlatformConfig.parse(
+            PLATFORM.replace("[plain]", "[plain], modes: [csi]")
+        )
+        pod = world.add_pod(namespace="plain")
+        request = world.signing_request(pod, by=POD_USER.replace("shop", "plain"))
+        async with world.signer():
+            answer = await settled(world, request)
+        assert uris(world.certificate(answer)) == ["spiffe://example.org/ns/plain/sa/web"]
 
     @pytest.mark.parametrize(
         "by",

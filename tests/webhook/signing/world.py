@@ -50,7 +50,7 @@ zones:
   - {name: default, trustDomain: example.org}
   - {name: other, trustDomain: other.example}
 namespaces:
-  - {names: [shop], zones: [default], modes: [pod-certificate, secret]}
+  - {names: [shop], zones: [default], modes: [pod-certificate, csi, secret]}
   - {names: [plain], zones: [default]}
 """
 
