@@ -12,7 +12,7 @@ from kubetls_sdk.exceptions import KubeTLSError
 from webhook.cli.bundles import bundles
 from webhook.cli.ca import ca
 from webhook.cli.inspection import policy, preflight
-from webhook.cli.parts import inject, secrets, sign
+from webhook.cli.parts import inject, node, secrets, sign
 from webhook.cli.zones import zones
 
 __all__ = ("main",)
@@ -25,7 +25,7 @@ def webhook() -> None:
     """Give each pod its key, certificate and trust bundle."""
 
 
-for command in (inject, sign, secrets, bundles, ca, policy, preflight, zones):
+for command in (inject, sign, secrets, node, bundles, ca, policy, preflight, zones):
     webhook.add_command(command)
 
 

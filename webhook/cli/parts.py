@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`inject`, `sign` and `secrets`: the three parts that run in pods of their own."""
+"""`inject`, `sign`, `secrets` and `node`: the four parts that run in pods of their own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from webhook.cli.options import PORT, config_option, kubeconfig, log_level, namespace_option
+from webhook.names import CSI_DRIVER
 
-__all__ = ("inject", "secrets", "sign")
+__all__ = ("inject", "node", "secrets", "sign")
 
 _PATH = click.Path(path_type=Path)
 _host = click.option("--host", default="0.0.0.0", show_default=True, help="Listen here.")  # noqa: S104
@@ -101,3 +102,65 @@ def secrets(namespace: str, **settings: Any) -> None:
     from webhook.secrets.run import SecretIssuerSettings, run
 
     asyncio.run(run(SecretIssuerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)))
+
+
+@click.command()
+@config_option
+@click.option("--node-name", envvar="NODE_NAME", required=True, help="Of the node.")
+@click.option(
+    "--endpoint",
+    type=_PATH,
+    default=Path(f"/var/lib/kubelet/plugins/{CSI_DRIVER}/csi.sock"),
+    show_default=True,
+    help="The UNIX socket that the kubelet calls, by the path that it sees.",
+)
+@click.option(
+    "--kubelet-folder",
+    type=_PATH,
+    default=Path("/var/lib/kubelet"),
+    show_default=True,
+    help="The kubelet's folder, in which pods' volumes are.",
+)
+@click.option(
+    "--registration",
+    default="/var/lib/kubelet/plugins_registry",
+    show_default=True,
+    help="The folder in which the kubelet finds plugins; `none`: a registrar is beside us.",
+)
+@click.option(
+    "--state",
+    type=_PATH,
+    default=Path(f"/var/lib/kubelet/plugins/{CSI_DRIVER}/volumes"),
+    show_default=True,
+    help="A folder of ours, for volumes and what is known of them.",
+)
+@click.option(
+    "--placement",
+    type=click.Choice(["tmpfs", "folders"]),
+    default="tmpfs",
+    show_default=True,
+    help="`folders`, for development without privileges, writes keys to the disk.",
+)
+@click.option(
+    "--token-audience",
+    default="",
+    help="Audience of the pods' tokens, one of the API server's; its own when empty.",
+)
+@_host
+@_status_port
+@namespace_option
+@log_level
+def node(namespace: str, registration: str, **settings: Any) -> None:
+    """Give pods of this node their certificates as a CSI volume, with keys that are made here."""
+    from webhook.node.run import NodeSettings, run
+
+    asyncio.run(
+        run(
+            NodeSettings(
+                namespace=namespace,
+                kubeconfig=kubeconfig(),
+                registration=None if registration == "none" else Path(registration),
+                **settings,
+            )
+        )
+    )

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
