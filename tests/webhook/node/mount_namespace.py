@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from webhook.node.folder_placement import FolderPlacement
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,11 +24,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def in_mount_namespace(test: Callable[..., None]) -> Callable[..., None]:
     """Run a test in a thread with mounts of its own; skip it where that is not allowed.
 
-    A thread's namespace is that of the threads and processes that it starts, and of no others.
+    A test that is `placed` in plain folders needs none, and runs everywhere. A thread's namespace
+    is that of the threads and processes that it starts, and of no others.
     """
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
+        if kwargs.get("placed") is FolderPlacement:
+            test(*args, **kwargs)
+            return
         outcome: list[BaseException | None] = []
         thread = threading.Thread(
             target=_run, args=(functools.partial(test, *args, **kwargs), outcome)
