@@ -110,8 +110,7 @@ def secrets(namespace: str, **settings: Any) -> None:
 @click.option(
     "--endpoint",
     type=_PATH,
-    default=Path(f"/var/lib/kubelet/plugins/{CSI_DRIVER}/csi.sock"),
-    show_default=True,
+    show_default=f"plugins/{CSI_DRIVER}/csi.sock in the kubelet's folder",
     help="The UNIX socket that the kubelet calls, by the path that it sees.",
 )
 @click.option(
@@ -123,14 +122,14 @@ def secrets(namespace: str, **settings: Any) -> None:
 )
 @click.option(
     "--registration",
-    default="/var/lib/kubelet/plugins_registry",
-    show_default=True,
+    show_default="plugins_registry in the kubelet's folder",
     help="The folder in which the kubelet finds plugins; `none`: a registrar is beside us.",
 )
 @click.option(
-    "--state",
+    "--state-folder",
+    "state",
     type=_PATH,
-    default=Path(f"/var/lib/kubelet/plugins/{CSI_DRIVER}/volumes"),
+    default=Path("/var/lib/kubetls"),
     show_default=True,
     help="A folder of ours, for volumes and what is known of them.",
 )
@@ -150,16 +149,25 @@ def secrets(namespace: str, **settings: Any) -> None:
 @_status_port
 @namespace_option
 @log_level
-def node(namespace: str, registration: str, **settings: Any) -> None:
+def node(
+    namespace: str,
+    kubelet_folder: Path,
+    endpoint: Path | None,
+    registration: str | None,
+    **settings: Any,
+) -> None:
     """Give pods of this node their certificates as a CSI volume, with keys that are made here."""
     from webhook.node.run import NodeSettings, run
 
+    registry = Path(registration) if registration else kubelet_folder / "plugins_registry"
     asyncio.run(
         run(
             NodeSettings(
                 namespace=namespace,
                 kubeconfig=kubeconfig(),
-                registration=None if registration == "none" else Path(registration),
+                kubelet_folder=kubelet_folder,
+                endpoint=endpoint or kubelet_folder / "plugins" / CSI_DRIVER / "csi.sock",
+                registration=None if registration == "none" else registry,
                 **settings,
             )
         )
