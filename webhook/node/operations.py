@@ -33,7 +33,7 @@ __all__ = ("ConflictingPublication", "InterruptedOperation", "Operations", "Volu
 
 _log = logging.getLogger(__name__)
 
-_MOST_AT_ONCE: Final = 32
+_MOST_AT_ONCE: Final = 512  # A bound of memory: who keeps the volumes bounds the work.
 _PUBLISH_SECONDS: Final = 100.0  # The kubelet's own patience is 120.
 
 
@@ -85,7 +85,7 @@ class Operations:
 
     Args:
         volumes: Who does it.
-        most_at_once: How many publications are worked on at once; others wait.
+        most_at_once: How many publications are begun at once; others wait.
         publish_seconds: How long one may take, waiting included.
     """
 

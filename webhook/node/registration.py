@@ -6,7 +6,8 @@ what plugin that is and where; then it says whether it took it.
 
 Rules:
     1. Registered is who serves: start this after the driver, and stop it before.
-    2. A refusal is final for this process: it ends, and the next one asks again.
+    2. A refusal is final for this process, and so is a socket that somebody removed: it ends, and
+       the next one asks again.
     3. Beside the external node-driver-registrar this is not started at all: two would register the
        same name.
 
@@ -51,6 +52,7 @@ class Registration:
 
     def __init__(self, name: str, endpoint: Path, socket: Path) -> None:
         self._socket = socket
+        self._is_started = False
         self._service = _RegistrationService(name, endpoint)
         self._server = grpc_server()
         registration_pb2_grpc.add_RegistrationServicer_to_server(self._service, self._server)
@@ -62,8 +64,8 @@ class Registration:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the kubelet has refused the driver, so that the process is to end."""
-        return self._service.has_failed
+        """Whether the kubelet has refused the driver, or cannot find it: the process is to end."""
+        return self._service.has_failed or (self._is_started and not self._socket.is_socket())
 
     async def start(self) -> None:
         """Appear in the kubelet's folder.
@@ -74,9 +76,11 @@ class Registration:
         """
         listen(self._server, self._socket)
         await self._server.start()
+        self._is_started = True
 
     async def stop(self) -> None:
         """Vanish from there: the kubelet forgets the driver, and no volume of it."""
+        self._is_started = False
         await self._server.stop(_GRACE_SECONDS)
         self._socket.unlink(missing_ok=True)
 

@@ -78,6 +78,7 @@ class Server:
     ) -> None:
         self._operations = operations if operations is not None else Operations(volumes)
         self._socket = settings.socket
+        self._is_started = False
         self._server = grpc_server()
         csi_pb2_grpc.add_IdentityServicer_to_server(
             _IdentityService(volumes, settings), self._server
@@ -85,6 +86,11 @@ class Server:
         csi_pb2_grpc.add_NodeServicer_to_server(
             _NodeService(volumes, settings, self._operations), self._server
         )
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether somebody has removed the socket: the process is to end, and begin anew."""
+        return self._is_started and not self._socket.is_socket()
 
     async def start(self) -> None:
         """Listen and serve; one start for each object.
@@ -95,10 +101,12 @@ class Server:
         """
         listen(self._server, self._socket)
         await self._server.start()
+        self._is_started = True
         _log.info("the kubelet is served at %s", self._socket)
 
     async def stop(self) -> None:
         """Take no more calls, cancel what is under way, and wait until that is cleaned up."""
+        self._is_started = False
         await self._operations.stop()
         await self._server.stop(_GRACE_SECONDS)
         await self._operations.stop()

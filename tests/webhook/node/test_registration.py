@@ -99,3 +99,15 @@ class TestRegistration:
 
         asyncio.run(scenario())
         assert "no such version" in caplog.text
+
+    def test_lost_socket_ends_the_process(self, tmp_path: Path) -> None:
+        """A socket that somebody removed cannot be found by a kubelet that starts anew."""
+
+        async def scenario() -> None:
+            async with registering(tmp_path) as (registration, _):
+                assert not registration.has_failed
+                registration_socket(tmp_path, "csi.example.org").unlink()
+                assert registration.has_failed
+            assert not registration.has_failed
+
+        asyncio.run(scenario())

@@ -416,3 +416,14 @@ class TestSocket:
                 run(scenario())
         finally:
             os.chdir(before)
+
+    def test_lost_socket_ends_the_process(self, tmp_path: Path) -> None:
+        """A socket that somebody removed serves nobody: the process is to begin anew."""
+
+        async def scenario() -> None:
+            async with driving(tmp_path) as driver:
+                assert not driver.server.has_failed
+                driver.socket.unlink()
+                assert driver.server.has_failed
+
+        run(scenario())
