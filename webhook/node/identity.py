@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from webhook.api import NotFoundError, Pod
 from webhook.api.resources import PODS
@@ -23,6 +23,7 @@ from webhook.delivery.answer import verified
 from webhook.delivery.keys import new_key
 from webhook.delivery.plan import plan_for
 from webhook.exceptions import IssuanceError
+from webhook.issuance.allowed_mode import check_mode
 from webhook.issuance.evaluation import POD_MISMATCH, POD_NOT_SEEN, POD_TERMINAL
 from webhook.issuance.signing_request import empty_request, named_request
 from webhook.node.contents import bundle_files, credential_file
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
     from webhook.node.certifier import PodCertifier
     from webhook.node.publication import PodReference
 
-__all__ = ("MODE_NOT_ALLOWED", "Identity", "IdentityIssuer")
-
-MODE_NOT_ALLOWED: Final = "ModeNotAllowed"
+__all__ = ("Identity", "IdentityIssuer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +133,7 @@ class IdentityIssuer:
         config = self._configuration()
         self._check_same(found, pod)
         self._check_alive(found)
-        rule = config.rule_for(pod.namespace)
-        if rule is None or Mode.CSI not in rule.modes:
-            raise IssuanceError(
-                f"namespace {pod.namespace!r} may not have mode 'csi'", reason=MODE_NOT_ALLOWED
-            )
+        check_mode(pod.namespace, Mode.CSI, config)
         return plan_for(found, services=self._services, config=config, bundles=self._bundles)
 
     async def _seen(self, pod: PodReference) -> Pod:

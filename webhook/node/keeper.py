@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from webhook.api import ApiError
 from webhook.api.backoff import Backoff
@@ -206,14 +206,14 @@ class Keeper:
                         return await issuer.issue(pod, token)
                     except (IssuanceError, ApiError) as err:
                         if not err.is_retryable or err.reason == TOKEN_REFUSED:
-                            await self._tell(pod, "VolumeNotPublished", err)
+                            await self._tell(pod, err, "Warning", "VolumeNotPublished")
                             raise
                         cause = err
                     await asyncio.sleep(backoff.delay(at_least=_asked_to_wait(cause)))
         except TimeoutError:
             late = f"no certificate within {self._patience_seconds:g} s: {cause}"
             error = IssuanceError(late, reason=_reason(cause, NO_ANSWER), is_retryable=True)
-            await self._tell(pod, "VolumeNotPublished", error)
+            await self._tell(pod, error, "Warning", "VolumeNotPublished")
             raise error from None
 
     def _place(self, publication: Publication, identity: Identity) -> None:
@@ -243,13 +243,15 @@ class Keeper:
             metrics.RENEW_POSTPONED.labels(reason=_reason(err)).inc()
             is_fleeting = not isinstance(err, OSError) and err.is_retryable
             if attempt or not is_fleeting:
-                await self._tell(kept.publication.pod, "VolumeNotRenewed", err)
+                await self._tell(kept.publication.pod, err, "Warning", "VolumeNotRenewed")
             raise Again(str(err), at_least=_asked_to_wait(err)) from err
 
-    async def _tell(self, pod: PodReference, reason: str, err: Exception) -> None:
+    async def _tell(
+        self, pod: PodReference, err: Exception, type_: Literal["Warning"], reason: str
+    ) -> None:
         note = f"{_reason(err)}: {err}"
         _log.warning("pod %s: %s: %s", pod, reason, note)
-        await self._events.event(reference(PODS, pod), "Warning", reason, note, action="Publish")
+        await self._events.event(reference(PODS, pod), type_, reason, note, action="Publish")
 
     def _has(self, kept: KeptVolume) -> bool:
         return self._kept.get(kept.volume_id) is kept
