@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import h2.config
@@ -13,7 +14,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_websocket
 
-from kubetls_sdk import TrustBundleSet
+from kubetls_sdk import TrustBundleSet, TrustDomain
+from kubetls_sdk.authz import PolicySet
 from kubetls_sdk.server.caller import caller
 from kubetls_sdk.server.forwarded import ForwardedFrom
 from tests.integration.serving import World, exchange, read_to_end, receive_response, serve
@@ -150,6 +152,65 @@ class TestServers:
                 assert world.application.ended.wait(10)
             with running.connect(proxy) as connection:
                 assert exchange(connection, request())[0] == 200
+
+    def test_policy_changes(self, world, proxy, phone, server):
+        """What runs for a client that the new policy does not name ends; others go on."""
+        other, policy = world.ca.issue("/ns/shop/sa/other"), Policy("phone", "other")
+        with (
+            start(server, world, policy=policy, stream_recheck=0.5) as running,
+            running.connect(proxy) as kept,
+            running.connect(proxy) as lost,
+        ):
+            for connection, svid in ((kept, phone), (lost, other)):
+                connection.sendall(request(lines(client_cert(svid.chain)), b"/stream"))
+                assert connection.recv(65536)
+            policy.put("phone")
+            read_to_end(lost)
+            assert all(b"tick" in kept.recv(65536) for _ in range(10))
+
+
+class Policy:
+    """A holder of policies in which the proxy may do all for the workloads that are named."""
+
+    def __init__(self, *names):
+        self.callbacks = []
+        self.put(*names)
+
+    def put(self, *names):
+        clients = ", ".join(f"'spiffe://example.org/ns/shop/sa/{name}'" for name in names)
+        rule = {"name": "named", "from": {"namespace": "edge"}, "to": {"methods": "GET"}}
+        rule["to"]["paths"] = "/**"
+        rule["when"] = f"forwarded.spiffeId in [{clients}]"
+        text = json.dumps({"version": 1, "policies": [{"name": "edge", "allow": [rule]}]})
+        self.current = PolicySet.parse({"p": text}, trust_domain=TrustDomain("example.org"))
+        for callback in self.callbacks:
+            callback(self.current)
+
+    def subscribe(self, callback):
+        self.callbacks.append(callback)
+        return lambda: self.callbacks.remove(callback)
+
+
+def test_one_of_two_streams(world, proxy, phone):
+    """One client that loses its root ends nobody else's stream on the proxy's connection."""
+    partner = client_cert(world.partner.issue("/app").chain)
+    with (
+        start("zttp", world, stream_recheck=0.5) as running,
+        httpx.Client(http1=False, http2=True, verify=proxy) as client,
+    ):
+        url = f"https://localhost:{running.port}/stream"
+        with (
+            client.stream("GET", url, headers=client_cert(phone.chain)) as good,
+            client.stream("GET", url, headers=partner) as bad,
+        ):
+            kept, lost = good.iter_raw(), bad.iter_raw()
+            assert next(kept)
+            assert next(lost)
+            world.source.replace(bundles=TrustBundleSet([world.ca.bundle]))
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(lost)
+            assert all(b"tick" in next(kept) for _ in range(10))
+    assert len({scope["client"] for scope in world.application.scopes}) == 1
 
 
 @pytest.mark.parametrize("server", ["zttp", "hypercorn"])
