@@ -16,7 +16,7 @@ from .flags import (
     WITHOUT_TRUST_BUNDLES,
     Options,
 )
-from .hollow_node import HollowNode
+from .hollow_node import HollowNode, may_mount
 
 __all__ = (
     "ONLY_BETA",
@@ -30,4 +30,5 @@ __all__ = (
     "Options",
     "ProgramMissingError",
     "StartError",
+    "may_mount",
 )

@@ -67,6 +67,14 @@ def mounted_paths(
     }
 
 
+def mounts_for_others(container: Mapping[str, Any]) -> bool:
+    """Whether what the container mounts is seen outside of it."""
+    return any(
+        mount.get("mountPropagation") == "Bidirectional"
+        for mount in container.get("volumeMounts", [])
+    )
+
+
 def translated(text: str, paths: Mapping[str, Path]) -> str:
     """The text with each path below a mount replaced by the path on this machine."""
     if not paths:

@@ -3,11 +3,17 @@
 
 It asks for pod certificates, fetches trust bundles and writes volumes as on a real node; it needs
 no rights. Started containers are pretended, so it says that pods run when their volumes are there.
+
+Rules:
+1. What CSI drivers mount, where they may, is in a mount namespace of the node's own: the kernel
+   removes it with the last process of the node.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -23,7 +29,8 @@ if TYPE_CHECKING:
     from cluster.control_plane import ControlPlane
 
 _READY_SECONDS = 45.0
-_KUBELET_FOLDER = "/var/lib/kubelet"
+_OWN_MOUNTS = ("unshare", "--mount", "--propagation=private")
+KUBELET_FOLDER = "/var/lib/kubelet"
 # Of a CSI driver, beside those of the kubelet itself: a driver's name may have 63 characters.
 _LONGEST_SOCKET = f"/kubelet/plugins_registry/{'x' * 63}-reg.sock"
 _LONGEST_FOLDER = 107 - len(_LONGEST_SOCKET)
@@ -39,6 +46,7 @@ class HollowNode(lifetime.Owned):
         max_pods: How many pods it takes.
         labels: Further labels of the node.
         feature_gates: The kubelet's, instead of the control plane's.
+        mounts: Whether its pods may mount; `may_mount` says where that is allowed.
 
     Attributes:
         name: The node's name.
@@ -54,8 +62,10 @@ class HollowNode(lifetime.Owned):
         max_pods: int = 250,
         labels: Mapping[str, str] | None = None,
         feature_gates: Mapping[str, bool] | None = None,
+        mounts: bool = False,
     ) -> None:
         self.name = name
+        self._mounts = mounts
         self._folder = _short(control_plane.folder / "nodes" / name)
         self.root = self._folder / "kubelet"
         self._control_plane = control_plane
@@ -91,13 +101,23 @@ class HollowNode(lifetime.Owned):
             volume: The volume's name in the pod.
             kind: The plug-in: `projected`, `secret`, `configmap`, `empty-dir`, `csi`.
         """
-        return self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
+        folder = self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
+        return self.as_seen(folder) if kind == "csi" else folder
+
+    def as_seen(self, path: Path) -> Path:
+        """A path of the node, as it is reached from here: with what is mounted there."""
+        return Path(f"/proc/{self.process.pid}/root{path}") if self._mounts else path
+
+    @property
+    def entering(self) -> list[str]:
+        """What a command starts with whose mounts are to be the node's."""
+        return ["nsenter", f"--target={self.process.pid}", "--mount"] if self._mounts else []
 
     def host_path(self, path: str) -> Path:
         """Where a folder of the node itself is, for its pods: the kubelet's, or one made here."""
         below = PurePosixPath(path)
-        if below.is_relative_to(_KUBELET_FOLDER):
-            folder = self.root / below.relative_to(_KUBELET_FOLDER)
+        if below.is_relative_to(KUBELET_FOLDER):
+            folder = self.root / below.relative_to(KUBELET_FOLDER)
         else:
             folder = self._folder / "host" / below.relative_to("/")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -117,6 +137,7 @@ class HollowNode(lifetime.Owned):
         self._process = Process(
             self.name,
             [
+                *(_OWN_MOUNTS if self._mounts else ()),
                 str(binaries.find("hollow-kubelet")),
                 *self._flags,
                 f"--root-dir={self.root}",
@@ -135,6 +156,15 @@ def volume_folder(volume: str, kind: str) -> Path:
     """Where a volume is below the folder of its pod's volumes; a CSI driver's target is `mount`."""
     folder = Path(f"kubernetes.io~{kind}") / volume
     return folder / "mount" if kind == "csi" else folder
+
+
+def may_mount() -> bool:
+    """Whether this process may mount, in a mount namespace of its own."""
+    if sys.platform != "linux" or shutil.which("unshare") is None:
+        return False
+    command = [*_OWN_MOUNTS, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - our own
+    return done.returncode == 0
 
 
 def _short(folder: Path) -> Path:

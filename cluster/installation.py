@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cluster import binaries, lifetime
 from cluster.exceptions import StartError
-from cluster.overlay import NAMESPACE, Overlay
+from cluster.overlay import NAMESPACE, NodeDriver, Overlay
 from cluster.pod_runner import PodRunner
 from cluster.service_address import ServiceAddress
 
@@ -39,6 +39,7 @@ class Installation(lifetime.Owned):
         platform: The platform's configuration, YAML.
         secret_namespaces: Where the secret issuer may write, made here; none: it is not installed.
         replicas: Of each part.
+        driver: The node driver, which then runs on each node; None: it is not installed.
 
     Attributes:
         runner: The parts' processes.
@@ -53,8 +54,10 @@ class Installation(lifetime.Owned):
         platform: str,
         secret_namespaces: tuple[str, ...] = (),
         replicas: int = 2,
+        driver: NodeDriver | None = None,
     ) -> None:
         self._control_plane = control_plane
+        self._driver, self._drivers = driver, len(nodes) if driver else 0
         self._secret_namespaces = secret_namespaces
         self._replicas = replicas
         self._stack = ExitStack()
@@ -74,7 +77,7 @@ class Installation(lifetime.Owned):
         super().close()
 
     def names(self, part: str) -> list[str]:
-        """The names of a part's pods: `injector`, `signer` or `secret-issuer`."""
+        """The names of a part's pods: `injector`, `signer`, `secret-issuer` or `node`."""
         return sorted(name for name in self.runner.pods if name.startswith(f"kubetls-{part}-"))
 
     def status_port(self, name: str) -> int:
@@ -95,14 +98,17 @@ class Installation(lifetime.Owned):
 
     def _start(self) -> None:
         overlay = Overlay(
-            self.platform, secret_namespaces=self._secret_namespaces, replicas=self._replicas
+            self.platform,
+            secret_namespaces=self._secret_namespaces,
+            replicas=self._replicas,
+            driver=self._driver,
         )
         overlay.apply(self._control_plane)
         address = self._stack.enter_context(ServiceAddress(self._review_ports))
         self._use_address(f"https://127.0.0.1:{address.port}/mutate")
         parts = 2 + bool(self._secret_namespaces)
         self._stack.enter_context(self.runner)
-        self._wait_for_pods(parts * self._replicas)
+        self._wait_for_pods(parts * self._replicas + self._drivers)
 
     def _use_address(self, url: str) -> None:
         """Let the API server, which knows no cluster network here, find the injector."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster import binaries, kubectl
 from webhook.config import PlatformConfig
-from webhook.names import ca_secret
+from webhook.names import CSI_DRIVER, ca_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,35 @@ NAMESPACE = "kubetls-system"
 _KUSTOMIZE = binaries.ROOT / "webhook" / "manifests" / "kustomize"
 
 
+@dataclass(frozen=True, slots=True)
+class NodeDriver:
+    """How the node driver is installed.
+
+    Attributes:
+        audience: Of the pods' tokens; empty is the API server's own.
+        arguments: Further ones of its command.
+    """
+
+    audience: str = ""
+    arguments: tuple[str, ...] = ()
+
+    def patches(self) -> list[dict[str, Any]]:
+        """What it takes, as patches of kustomize."""
+        audience = ("--token-audience", self.audience) if self.audience else ()
+        path = "/spec/template/spec/containers/0/args/-"
+        added = [*self.arguments, *audience]
+        arguments = [{"op": "add", "path": path, "value": each} for each in added]
+        asked = {
+            "op": "replace",
+            "path": "/spec/tokenRequests/0/audience",
+            "value": self.audience,
+        }
+        return [
+            {"target": {"kind": "DaemonSet"}, "patch": json.dumps(arguments)},
+            {"target": {"kind": "CSIDriver", "name": CSI_DRIVER}, "patch": json.dumps([asked])},
+        ]
+
+
 class Overlay:
     """An installation as manifests.
 
@@ -28,6 +58,7 @@ class Overlay:
         secret_namespaces: Where the secret issuer may write, made here; none: it is not installed.
         replicas: Of each part.
         pull_policy: Of the image, instead of the base's.
+        driver: The node driver; None: it is not installed.
     """
 
     def __init__(
@@ -37,7 +68,9 @@ class Overlay:
         secret_namespaces: tuple[str, ...] = (),
         replicas: int = 2,
         pull_policy: str | None = None,
+        driver: NodeDriver | None = None,
     ) -> None:
+        self._driver = driver
         self._platform = platform
         self._secret_namespaces = secret_namespaces
         self._replicas = replicas
@@ -60,6 +93,7 @@ class Overlay:
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "platform.yaml").write_text(self._platform)
         used = [_KUSTOMIZE / "secret-issuer"] if self._secret_namespaces else []
+        used += [_KUSTOMIZE / "csi"] if self._driver else []
         document = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
@@ -68,7 +102,11 @@ class Overlay:
             "components": [os.path.relpath(each, folder) for each in used],
             "configMapGenerator": [{"name": "kubetls-config", "files": ["platform.yaml"]}],
             "generatorOptions": {"disableNameSuffixHash": True},
-            "patches": [*_rights_for_zones(self._platform), *self._pulling()],
+            "patches": [
+                *_rights_for_zones(self._platform),
+                *self._pulling(),
+                *(self._driver.patches() if self._driver else ()),
+            ],
             "replicas": [
                 {"name": f"kubetls-{part}", "count": self._replicas} for part in self.parts
             ],
@@ -80,7 +118,7 @@ class Overlay:
             return []
         path = "/spec/template/spec/containers/0/imagePullPolicy"
         patch = [{"op": "replace", "path": path, "value": self._pull_policy}]
-        return [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}]
+        return [{"target": {"kind": "Deployment|DaemonSet"}, "patch": json.dumps(patch)}]
 
 
 def _let_secrets_into(namespace: str, kubeconfig: Path) -> None:

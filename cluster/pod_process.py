@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import container_view, lifetime
 from cluster.authority import write_private
+from cluster.hollow_node import KUBELET_FOLDER
 from cluster.process import Process
 
 if TYPE_CHECKING:
@@ -68,11 +69,14 @@ class PodProcess(lifetime.Owned):
             variables["KUBECONFIG"] = str(
                 _kubeconfig(folder / f"{uid}.kubeconfig", control_plane, self.paths[_ACCOUNT])
             )
+        outside, seen = [], dict(self.paths)
+        if container_view.mounts_for_others(chosen):
+            outside, seen = node.entering, {KUBELET_FOLDER: node.root, **self.paths}
         said = [*(chosen.get("command") or entrypoint), *chosen.get("args", [])]
         exchanged = [(replace or {}).get(argument, argument) for argument in said]
         self.process = Process(
             name,
-            [container_view.translated(argument, self.paths) for argument in exchanged],
+            [*outside, *(container_view.translated(each, seen) for each in exchanged)],
             log=folder / f"{name}.log",
             environment={**variables, **(environment or {})},
         )

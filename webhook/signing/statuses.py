@@ -30,6 +30,10 @@ __all__ = (
 )
 
 _MAX_MESSAGE = 1024
+_METADATA = (
+    *("name", "namespace", "uid", "resourceVersion"),
+    *("labels", "annotations", "finalizers", "ownerReferences"),
+)
 
 
 def condition(type_: str, reason: str, message: str, *, now: datetime) -> dict[str, Any]:
@@ -81,12 +85,12 @@ def with_status(request: Mapping[str, Any], status: Mapping[str, Any]) -> dict[s
     """Put a status into the smallest body that the API server takes as this very request.
 
     UID and resourceVersion make it a compare-and-swap: whoever was faster has won. The spec is
-    sent as it is: the API server keeps its own.
+    sent as it is: the API server keeps its own. Of a CertificateSigningRequest it keeps no label:
+    whoever asked would lose sight of what we answer.
     """
     metadata = request["metadata"]
-    kept = ("name", "namespace", "uid", "resourceVersion")
     return {
-        "metadata": {field: metadata[field] for field in kept if field in metadata},
+        "metadata": {field: metadata[field] for field in _METADATA if field in metadata},
         "spec": request["spec"],
         "status": dict(status),
     }
