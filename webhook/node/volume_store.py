@@ -203,11 +203,15 @@ class VolumeStore:
         return publication if home == self._home(publication.volume_id) else None
 
     def _is_whole(self, home: Path, publication: Publication) -> bool:
-        return (
-            self._placement.is_made(home)
-            and bool(self._placement.read(home))
-            and self._placement.is_exposed(home, publication)
-        )
+        try:
+            return (
+                self._placement.is_made(home)
+                and bool(self._placement.read(home))
+                and self._placement.is_exposed(home, publication)
+            )
+        except OSError as error:
+            _log.warning("%s cannot be read: %s", home, error)
+            return False
 
     def _known(self, volume_id: str) -> Publication:
         publication = self._volumes.get(volume_id)

@@ -339,6 +339,32 @@ class TestOpen:
         assert [*state.iterdir()] == []
 
     @in_mount_namespace
+    def test_one_broken_volume_keeps_no_other_away(
+        self,
+        kubelet: Path,
+        state: Path,
+        placed: Callable[[Path], Placement],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A volume that can be neither read nor removed is logged; the others are found."""
+        store = opened(state, placed(kubelet))
+        for volume_id in ("csi-1", "csi-2"):
+            filled(store, kubelet, volume_id)
+        broken = home(state)
+
+        def fail_at_broken(call: Callable[..., object]) -> Callable[..., object]:
+            def failing(self: object, folder: Path, *rest: object) -> object:
+                if folder == broken:
+                    raise OSError(5, "Input/output error")
+                return call(self, folder, *rest)
+
+            return failing
+
+        for name in ("read", "discard"):
+            monkeypatch.setattr(placed, name, fail_at_broken(getattr(placed, name)))
+        assert [each.volume_id for each in opened(state, placed(kubelet))] == ["csi-2"]
+
+    @in_mount_namespace
     def test_believes_no_record_of_another(
         self, kubelet: Path, state: Path, placed: Callable[[Path], Placement]
     ) -> None:
