@@ -24,11 +24,27 @@ class Account(Api):
         control_plane: The cluster.
         namespace: Of the account.
         name: Of the account.
+        pod: The pod that the token is bound to; None: to none.
+        audience: Of the token; None: the API server's own.
     """
 
-    def __init__(self, control_plane: ControlPlane, namespace: str, name: str) -> None:
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        namespace: str,
+        name: str,
+        *,
+        pod: dict[str, Any] | None = None,
+        audience: str | None = None,
+    ) -> None:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        answer = control_plane.api.post(path, {"spec": {"expirationSeconds": 3600}})
+        spec: dict[str, Any] = {"expirationSeconds": 3600}
+        if pod is not None:
+            bound = {key: pod["metadata"][key] for key in ("name", "uid")}
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", **bound}
+        if audience is not None:
+            spec["audiences"] = [audience]
+        answer = control_plane.api.post(path, {"spec": spec})
         self._token = answer["status"]["token"]
         self._port = control_plane.port
         self._context = ssl.create_default_context(cadata=control_plane.authority_pem.decode())

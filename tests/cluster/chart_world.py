@@ -26,6 +26,7 @@ PREFIX = "kubetls.gauntletwizard.net"
 VALUES = {
     "trustDomain": "example.org",
     "secretIssuer": {"enabled": True, "namespaces": [ENABLED], "replicas": 1},
+    "csi": {"enabled": True, "namespaces": [ENABLED]},
     **{part: {"replicas": 1} for part in ("injector", "signer")},
 }
 NAMESPACES = "/api/v1/namespaces"
@@ -55,13 +56,13 @@ subjects: [{kind: ServiceAccount, name: editor, namespace: tools}]
 
 
 class ChartWorld:
-    """The cluster; `ENABLED` is enabled for Secrets, `OTHER` is not.
+    """The cluster; `ENABLED` is enabled for Secrets and pods' own requests, `OTHER` is not.
 
     Args:
         control_plane: A fresh one.
 
     Attributes:
-        injector: The part's account; so are `signer` and `secret_issuer`.
+        injector: The part's account; so are `signer`, `secret_issuer` and `node`.
         editor: May write everything in the core group and PodCertificateRequests.
     """
 
@@ -71,16 +72,17 @@ class ChartWorld:
         for name in (SYSTEM, ENABLED, OTHER):
             self.api.post(NAMESPACES, {"metadata": {"name": name}})
         self.apply([*rendered(VALUES), *yaml.safe_load_all(_EDITOR)])
-        self.injector, self.signer, self.secret_issuer = (
+        self.injector, self.signer, self.secret_issuer, self.node = (
             Account(control_plane, SYSTEM, f"kubetls-{part}")
-            for part in ("injector", "signer", "secret-issuer")
+            for part in ("injector", "signer", "secret-issuer", "node")
         )
         self.editor = Account(control_plane, OTHER, "editor")
         until(self._is_in_force, timeout=30)
 
     def apply(self, objects: list[Mapping[str, Any]]) -> None:
-        """Apply objects as the administrator, without the injector's registration."""
-        kept = [each for each in objects if each["kind"] != "MutatingWebhookConfiguration"]
+        """Apply objects as the administrator, without what would ask for processes of ours."""
+        asking = {"MutatingWebhookConfiguration", "DaemonSet"}
+        kept = [each for each in objects if each["kind"] not in asking]
         subprocess.run(
             [
                 *(binaries.find("kubectl"), f"--kubeconfig={self.control_plane.kubeconfig}"),

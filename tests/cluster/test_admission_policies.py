@@ -67,6 +67,7 @@ class TestPolicies:
             "kubetls-secret-issuer",
             "kubetls-secret-issuer-requests",
             "kubetls-signer-objects",
+            "kubetls-pod-requests",
         ],
     )
     def test_fail_closed(self, world, name):

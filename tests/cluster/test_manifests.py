@@ -11,13 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import binaries
+from cluster import ApiStatusError, binaries
 from kubetls_sdk.testing import DevelopmentCA
 from tests.cluster.chart import CHART, MANIFESTS, SYSTEM, helm, one, rendered, template
 from tests.markdown import blocks
 from webhook.cli.command_line import webhook
 from webhook.config import Mode, PlatformConfig
-from webhook.names import CONFIGURATION_KEY, CONFIGURATION_MAP, INJECTOR, PREFIX, SERVING_SECRET
+from webhook.names import (
+    CONFIGURATION_KEY,
+    CONFIGURATION_MAP,
+    CSI_DRIVER,
+    INJECTOR,
+    PREFIX,
+    SERVING_SECRET,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -106,10 +113,24 @@ MATRIX = {
         },
         "networkPolicy": {"metricsNamespaces": ["monitoring"]},
     },
+    "csi": {
+        "platform": {"zones": ZONES[:2], "partners": FETCHED},
+        "csi": {
+            "enabled": True,
+            "namespaces": ["shop", "pay"],
+            "tokenAudience": "https://kubetls.example",
+            "kubeletFolder": "/var/lib/k0s/kubelet",
+            "stateFolder": "/var/lib/kubetls-node",
+            "resources": {"limits": {"memory": "512Mi"}},
+        },
+        "nodeSelector": {"example.org/pool": "control"},
+        "networkPolicy": {"metricsNamespaces": ["monitoring"]},
+    },
     "no network policy": {**DOMAIN, "networkPolicy": {"enabled": False}},
     "everything": {
         **DOMAIN,
         **SECRETS,
+        "csi": {"enabled": True},
         "platform": {"clusterDomain": "cluster.example", "partners": [PARTNER]},
         "image": {
             "repository": "registry.example/kubetls",
@@ -131,6 +152,7 @@ RENDERED = [
     "base/kubetls.yaml",
     "secret-issuer/secret-issuer.yaml",
     "bundle-endpoint/bundle-endpoint.yaml",
+    "csi/csi.yaml",
 ]
 matrix = pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
 
@@ -146,6 +168,10 @@ def dry_run(kubectl, objects):
 
 def deployments(objects):
     return [each for each in objects if each["kind"] == "Deployment"]
+
+
+def daemon_sets(objects):
+    return [each for each in objects if each["kind"] == "DaemonSet"]
 
 
 class TestLint:
@@ -206,10 +232,13 @@ class TestTemplate:
         assert rule.short_names
 
     @matrix
-    def test_commands_exist(self, values):
-        """Each container's arguments are options of its command."""
-        for deployment in deployments(rendered(values)):
+    def test_commands_exist(self, values, monkeypatch):
+        """Each container's arguments, with its environment, are options of its command."""
+        objects = rendered(values)
+        for deployment in [*deployments(objects), *daemon_sets(objects)]:
             (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            for variable in container["env"]:
+                monkeypatch.setenv(variable["name"], "some-name")
             command, *arguments = container["args"]
             found = webhook.commands[command]
             found.make_context(command, arguments)
@@ -268,6 +297,12 @@ class TestSchema:
             ({"image": {"digest": "latest"}}, "image/digest"),
             ({"bundleEndpoint": {"maxStale": "1 hour"}}, "bundleEndpoint/maxStale"),
             ({"bundleEndpoint": {"web": {"secret": "x"}}}, "bundleEndpoint/web"),
+            ({"csi": {"kubeletFolder": "/var/../etc"}}, "csi/kubeletFolder"),
+            ({"csi": {"stateFolder": "var/lib"}}, "csi/stateFolder"),
+            ({"csi": {"stateFolder": "/"}}, "csi/stateFolder"),
+            ({"csi": {"tokenAudience": "a b"}}, "csi/tokenAudience"),
+            ({"csi": {"namespaces": ["*"]}}, "csi/namespaces/0"),
+            ({"csi": {"registrar": {}}}, "csi"),
             ({"logLevel": "loud"}, "logLevel"),
             ({"networkPolicy": {"partnerEndpoints": [{"cidr": "::/0"}]}}, "partnerEndpoints/0"),
             ({"platform": {"partners": [{**PARTNER, **FETCHED[0]}]}}, "partners/0"),
@@ -307,6 +342,106 @@ class TestPodSecurity:
             pods.append({"apiVersion": "v1", "kind": "Pod", **made})
             pods[-1]["metadata"] |= {"name": name, "namespace": namespace}
         assert len(dry_run(kubectl, pods).splitlines()) == len(pods)
+
+
+class TestCsi:
+    def test_driver(self):
+        """The kubelet gives pod and token with each call, one token for one audience."""
+        spec = one(rendered(MATRIX["csi"]), "CSIDriver", CSI_DRIVER)["spec"]
+        assert spec == {
+            "attachRequired": False,
+            "podInfoOnMount": True,
+            "volumeLifecycleModes": ["Ephemeral"],
+            "requiresRepublish": True,
+            "fsGroupPolicy": "None",
+            "tokenRequests": [{"audience": "https://kubetls.example", "expirationSeconds": 600}],
+        }
+        default = one(rendered(MATRIX["everything"]), "CSIDriver", CSI_DRIVER)["spec"]
+        assert default["tokenRequests"] == [{"audience": "", "expirationSeconds": 600}]
+
+    def test_audience_is_the_drivers(self):
+        """The driver takes the tokens of the audience that they are made for, and no others."""
+        (container,) = pod_of(MATRIX["csi"])["containers"]
+        index = container["args"].index("--token-audience")
+        assert container["args"][index + 1] == "https://kubetls.example"
+        (container,) = pod_of(MATRIX["everything"])["containers"]
+        assert "--token-audience" not in container["args"]
+
+    def test_everywhere(self):
+        """It runs on each Linux node, whatever its taints, and not where the others are kept."""
+        pod = pod_of(MATRIX["csi"])
+        assert pod["tolerations"] == [{"operator": "Exists"}]
+        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+        assert pod["priorityClassName"] == "system-node-critical"
+
+    def test_places(self):
+        """What the kubelet says of a path is the same path for the driver."""
+        pod = pod_of(MATRIX["csi"])
+        (container,) = pod["containers"]
+        paths = {
+            each["name"]: each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each
+        }
+        mounts = {each["name"]: each for each in container["volumeMounts"]}
+        assert {name: mounts[name]["mountPath"] for name in paths} == paths
+        assert set(paths.values()) == {
+            f"/var/lib/k0s/kubelet/plugins/{CSI_DRIVER}",
+            "/var/lib/k0s/kubelet/plugins_registry",
+            "/var/lib/k0s/kubelet/pods",
+            "/var/lib/kubetls-node",
+        }
+        both = {name for name, each in mounts.items() if "mountPropagation" in each}
+        assert both == {"pods", "state"}
+
+    def test_what_is_not_taken(self):
+        """It is privileged for its mounts, and takes nothing else that it might."""
+        pod = pod_of(MATRIX["csi"])
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "privileged": True,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "readOnlyRootFilesystem": True,
+        }
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert not any("secret" in each for each in pod["volumes"])
+
+    def test_network(self):
+        """It reaches the API server and names, and is reached by who scrapes."""
+        spec = one(rendered(MATRIX["csi"]), "NetworkPolicy", "kubetls-issuers")["spec"]
+        (labels,) = spec["podSelector"]["matchExpressions"]
+        assert "node" in labels["values"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+    def test_state_is_ours(self):
+        """Its state is in no folder that the kubelet tidies up."""
+        wrong = {"enabled": True, "stateFolder": "/var/lib/kubelet/kubetls"}
+        with pytest.raises(ValueError, match=r"outside of csi\.kubeletFolder"):
+            template({**DOMAIN, "csi": wrong})
+        template({**DOMAIN, "csi": {**wrong, "stateFolder": "/var/lib/kubelet-tls"}})
+
+    @pytest.mark.parametrize(("level", "is_taken"), [("baseline", False), ("privileged", True)])
+    def test_pod_security(self, level, is_taken, control_plane, namespace):
+        """Its pods need a namespace that admits privileged ones, as the documentation says."""
+        path = f"/api/v1/namespaces/{namespace}"
+        found = control_plane.api.get(path)
+        found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = level
+        control_plane.api.put(path, found)
+        spec = {**pod_of(MATRIX["csi"]), "serviceAccountName": "default"}
+        pod = {
+            **{"apiVersion": "v1", "kind": "Pod", "spec": spec},
+            "metadata": {"name": "node", "namespace": namespace},
+        }
+        pods = f"{path}/pods?dryRun=All"
+        if is_taken:
+            assert control_plane.api.post(pods, pod)
+        else:
+            with pytest.raises(ApiStatusError, match="violates PodSecurity"):
+                control_plane.api.post(pods, pod)
+
+
+def pod_of(values):
+    """The spec of the driver's pods."""
+    return one(rendered(values), "DaemonSet", "kubetls-node")["spec"]["template"]["spec"]
 
 
 class TestPartnerEndpoints:
@@ -409,8 +544,16 @@ class TestKustomize:
         for name in RENDERED:
             assert (tmp_path / name).read_text() == (MANIFESTS / "kustomize" / name).read_text()
 
-    @pytest.mark.parametrize("component", ["secret-issuer", "bundle-endpoint"])
-    def test_component(self, component, kubectl, control_plane, tmp_path):
+    @pytest.mark.parametrize(
+        ("component", "kind", "name"),
+        [
+            ("secret-issuer", "Deployment", "kubetls-secret-issuer"),
+            ("bundle-endpoint", "Deployment", "kubetls-bundle-endpoint"),
+            ("csi", "DaemonSet", "kubetls-node"),
+        ],
+        ids=["secret-issuer", "bundle-endpoint", "csi"],
+    )
+    def test_component(self, component, kind, name, kubectl, control_plane, tmp_path):
         """Each component goes with the base, and the API server takes both."""
         if not control_plane.api.exists(f"/api/v1/namespaces/{SYSTEM}"):
             control_plane.api.post("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
@@ -424,7 +567,10 @@ class TestKustomize:
         (tmp_path / "overlay").mkdir()
         (tmp_path / "overlay/kustomization.yaml").write_text(json.dumps(document))
         objects = list(yaml.safe_load_all(kubectl("kustomize", str(tmp_path / "overlay"))))
-        assert one(objects, "Deployment", f"kubetls-{component}")
+        assert one(objects, kind, name)
+        level = "privileged" if component == "csi" else "restricted"
+        labels = one(objects, "Namespace", SYSTEM)["metadata"]["labels"]
+        assert labels["pod-security.kubernetes.io/enforce"] == level
         assert len(dry_run(kubectl, objects).splitlines()) == len(objects)
 
     def test_example(self, kubectl, control_plane):

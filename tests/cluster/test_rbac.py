@@ -51,6 +51,7 @@ def accounts(world):
         "injector": world.injector,
         "signer": world.signer,
         "secret-issuer": world.secret_issuer,
+        "node": world.node,
     }
 
 
@@ -67,7 +68,7 @@ def secret(name, *, kind="Opaque", text=b"secret"):
 
 
 class TestEverybody:
-    @pytest.mark.parametrize("part", ["injector", "signer", "secret-issuer"])
+    @pytest.mark.parametrize("part", ["injector", "signer", "secret-issuer", "node"])
     @pytest.mark.parametrize(
         ("verb", "resource"),
         [
@@ -95,7 +96,7 @@ class TestEverybody:
         for namespace in (SYSTEM, ENABLED):
             assert not accounts[part].may(verb, resource, namespace=namespace)
 
-    @pytest.mark.parametrize("part", ["injector", "signer", "secret-issuer"])
+    @pytest.mark.parametrize("part", ["injector", "signer", "secret-issuer", "node"])
     @pytest.mark.parametrize("namespace", [SYSTEM, ENABLED, OTHER, "kube-system"])
     def test_foreign_secrets(self, accounts, part, namespace):
         """No part may read a Secret that is not the signer's own, one or all."""
@@ -310,6 +311,67 @@ class TestSigner:
         other = {"metadata": {"name": "kube-root-ca"}}
         assert world.signer.status("POST", path, own) == CREATED
         assert "the signer may only create" in world.signer.refusal("POST", path, other)
+
+
+class TestNode:
+    """The CSI driver's account."""
+
+    @pytest.mark.parametrize(
+        ("resource", "verbs"),
+        [
+            ("pods", ["get", "list", "watch"]),
+            ("services", ["list", "watch"]),
+            ("certificatesigningrequests.certificates.k8s.io", ["list", "watch"]),
+            ("clustertrustbundles.certificates.k8s.io", ["list", "watch"]),
+            ("events.events.k8s.io", ["create", "patch"]),
+        ],
+    )
+    def test_may(self, world, resource, verbs):
+        """It sees what it needs to know what pods get, and tells them."""
+        assert [verb for verb in verbs if not world.node.may(verb, resource)] == []
+
+    def test_trust_of_old_clusters(self, world):
+        """Of ConfigMaps it reads those with trust bundles, in one namespace, by name."""
+        for name, allowed in {"kubetls-trust-default": True, "kubetls-config": False}.items():
+            for verb in ("list", "watch"):
+                found = world.node.may(verb, "configmaps", name=name, namespace=SYSTEM)
+                assert found is allowed
+                assert not world.node.may(verb, "configmaps", name=name, namespace=ENABLED)
+
+    @pytest.mark.parametrize(
+        ("verb", "resource"),
+        [
+            ("create", "certificatesigningrequests.certificates.k8s.io"),
+            ("delete", "certificatesigningrequests.certificates.k8s.io"),
+            ("update", "certificatesigningrequests/approval.certificates.k8s.io"),
+            ("update", "certificatesigningrequests/status.certificates.k8s.io"),
+            ("sign", "signers.certificates.k8s.io"),
+            ("approve", "signers.certificates.k8s.io"),
+            ("create", "clustertrustbundles.certificates.k8s.io"),
+            ("update", "pods"),
+            ("delete", "pods"),
+            ("update", "nodes"),
+            ("update", "csinodes.storage.k8s.io"),
+            ("create", "leases.coordination.k8s.io"),
+            ("create", "configmaps"),
+        ],
+    )
+    def test_may_not(self, world, verb, resource):
+        """It asks for nothing itself, and answers, changes and ends nothing."""
+        for namespace in (SYSTEM, ENABLED):
+            for name in ("", SIGNER):
+                assert not world.node.may(verb, resource, name=name, namespace=namespace)
+
+    def test_no_request_of_its_own(self, world):
+        """Its own account is of no enabled namespace: even a correct request is refused."""
+        path = f"{CERTIFICATES}/certificatesigningrequests"
+        assert world.node.status("POST", path, _signing_request(SIGNER)) == FORBIDDEN
+
+    def test_only_where_it_is_enabled(self):
+        """Without the driver there is no account for it, and pods' accounts get no right."""
+        text = str(rendered({"trustDomain": "example.org"}))
+        for name in ("kubetls-node", "kubetls-pod-requests", "CSIDriver", "system:serviceaccounts"):
+            assert name not in text
 
 
 class TestSecretIssuer:
