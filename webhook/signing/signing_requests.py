@@ -10,7 +10,8 @@ Rules:
        which the node's driver asks with the pod's own token.
     4. Our own signer wants a request with nothing but a key. An external signer takes the names
        from the request, so there they must equal what was granted before we approve; it may have
-       other users, whose requests are left alone.
+       other users, whose requests are left alone: ours are those of the secret issuer, and those
+       that bear the label of a node, as its driver writes it.
     5. Usages are exactly those of the profile.
 
 Spec: certificates.k8s.io/v1 CertificateSigningRequest.
@@ -26,6 +27,7 @@ from webhook.config import Mode
 from webhook.exceptions import IssuanceError
 from webhook.issuance.allowed_mode import check_mode
 from webhook.issuance.evaluation import NOT_ALLOWED, POD_TERMINAL
+from webhook.names import NODE_LABEL
 from webhook.secrets.injection import secret_name, zone_of_pod
 from webhook.signing.inbox import Inbox
 from webhook.signing.record import Origin
@@ -92,9 +94,14 @@ class SigningRequests:
     def _parse(self, body: Mapping[str, Any]) -> PendingRequest | None:
         config, spec = self._signer.configuration.current, body["spec"]
         is_ours = config.zone_of_signer(spec["signerName"]) is not None
-        if not is_ours and (spec.get("username") or "") != self._secret_issuer:
+        if not is_ours and not self._is_of_ours(body):
             return None
         return PendingRequest.of_signing(body, is_ours=is_ours)
+
+    def _is_of_ours(self, body: Mapping[str, Any]) -> bool:
+        """Whether the secret issuer or a node's driver made a request to somebody else's signer."""
+        labels = body["metadata"].get("labels") or {}
+        return NODE_LABEL in labels or body["spec"].get("username") == self._secret_issuer
 
     def _order(self, pending: PendingRequest) -> tuple[Lane, float | None]:
         try:
@@ -110,7 +117,7 @@ class SigningRequests:
         try:
             requester = self._requester(pending)
             pod = await self._pod_of(requester, attempt)
-            zone = _zone_of(pending, requester, pod, self._signer.configuration.current)
+            zone = _zone_of(pending, pod, self._signer.configuration.current)
             request, named = read_request(pending.body or {}, requester, pod, zone)
             grant = await self._signer.decide(request, attempt=attempt)
             if named is not None:
@@ -192,9 +199,7 @@ class SigningRequests:
         return Origin(pending, requester, pod, self.inbox.arrived(pending))
 
 
-def _zone_of(
-    pending: PendingRequest, requester: Requester, pod: Pod, config: PlatformConfig
-) -> Zone:
+def _zone_of(pending: PendingRequest, pod: Pod, config: PlatformConfig) -> Zone:
     """The zone that a signer name stands for: one of ours, or the pod's with that external signer.
 
     Raises:
@@ -204,7 +209,7 @@ def _zone_of(
     if (zone := config.zone_of_signer(name)) is not None:
         return zone
     zone = zone_of_pod(pod, config)
-    if zone.external_signer != name or not requester.is_on_behalf:
+    if zone.external_signer != name:
         raise IssuanceError(f"signer {name!r} does not sign for this pod", reason=NOT_ALLOWED)
     return zone
 

@@ -22,6 +22,7 @@ from webhook.api.resources import CERTIFICATE_SIGNING_REQUESTS
 from webhook.config import PlatformConfig
 from webhook.issuance.grant import Grant
 from webhook.issuance.signing_request import named_request
+from webhook.names import NODE_LABEL
 
 pytestmark = pytest.mark.anyio
 
@@ -284,6 +285,40 @@ class TestExternalSigner:
         async with world.signer():
             await settled(world, request)
         assert world.verdict(request) == {"Denied": "DifferentNames"}
+
+    async def test_pod_for_itself(self, world, key):
+        """So is a pod's own request that its node's driver made, where it may have that mode."""
+        request = world.signing_request(
+            world.add_pod(),
+            by=POD_USER,
+            pem=self.named(world, key),
+            labels={NODE_LABEL: "node-1"},
+            signerName=EXTERNAL_SIGNER,
+        )
+        async with world.signer():
+            await eventually(lambda: world.verdict(request))
+        assert world.verdict(request) == {"Approved": "PolicyAllows"}
+
+    @pytest.mark.parametrize(
+        ("namespace", "changes", "reason"),
+        [
+            ("shop", {"dns_names": ("bank.shop.svc",)}, "DifferentNames"),
+            ("plain", {}, "ModeNotAllowed"),
+        ],
+        ids=["other names", "another mode"],
+    )
+    async def test_pod_for_more_than_itself(self, world, key, namespace, changes, reason):
+        """No more than for our own signer does it get what is not the pod's."""
+        request = world.signing_request(
+            world.add_pod(namespace=namespace),
+            by=POD_USER.replace("shop", namespace),
+            pem=self.named(world, key, **changes),
+            labels={NODE_LABEL: "node-1"},
+            signerName=EXTERNAL_SIGNER,
+        )
+        async with world.signer():
+            await settled(world, request)
+        assert world.verdict(request) == {"Denied": reason}
 
     @pytest.mark.parametrize("by", [POD_USER, "alice"], ids=["a pod", "a person"])
     async def test_requests_of_others(self, world, key, by):

@@ -178,7 +178,7 @@ class World:
             },
         )
 
-    def signing_request(self, pod, *, by=SECRET_ISSUER, pem=None, status=None, **spec):
+    def signing_request(self, pod, *, by=SECRET_ISSUER, pem=None, status=None, labels=None, **spec):
         """Store a CertificateSigningRequest of the secret issuer for a pod, or of the pod."""
         metadata = pod["metadata"]
         extra = {}
@@ -199,7 +199,11 @@ class World:
         return self.api.put(
             CERTIFICATE_SIGNING_REQUESTS,
             {
-                "metadata": {"name": f"csr-{uuid.uuid4().hex[:5]}", "annotations": annotations},
+                "metadata": {
+                    "name": f"csr-{uuid.uuid4().hex[:5]}",
+                    "annotations": annotations,
+                    "labels": labels or {},
+                },
                 "spec": {
                     "signerName": SIGNER,
                     "username": by,
