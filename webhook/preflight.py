@@ -23,8 +23,9 @@ from webhook.api.resources import (
     SELF_SUBJECT_ACCESS_REVIEWS,
 )
 from webhook.config import Mode
+from webhook.csi_findings import csi_findings
 from webhook.finding import Finding, Verdict
-from webhook.names import INJECTOR, PARTNER_SIGNER_NAME
+from webhook.names import CSI_DRIVER, INJECTOR, PARTNER_SIGNER_NAME
 from webhook.node_version import OLDEST_KUBELET, old_nodes
 from webhook.zones.cluster_state import read_bundles
 from webhook.zones.design import design_warnings, reach_findings
@@ -41,6 +42,7 @@ __all__ = ("Finding", "Verdict", "preflight")
 
 OLDEST_SERVER: Final = (1, 30)
 _CERTIFICATES = "certificates.k8s.io"
+_STORAGE = "storage.k8s.io"
 
 
 class _Right(NamedTuple):
@@ -62,7 +64,10 @@ async def preflight(api: Api, config: PlatformConfig) -> list[Finding]:
     Raises:
         ApiError: The API server did not answer.
     """
-    checks = (_server, _pod_certificates, _nodes, _rights, _injector, _bundles, _zones)
+    checks = (
+        *(_server, _pod_certificates, _nodes, csi_findings),
+        *(_rights, _injector, _bundles, _zones),
+    )
     return [finding for check in checks async for finding in check(api, config)]
 
 
@@ -91,10 +96,10 @@ async def _pod_certificates(api: Api, config: PlatformConfig) -> AsyncIterator[F
             yield _failure(
                 kind,
                 "not served, and there are namespaces with the mode pod-certificate only:"
-                " upgrade to Kubernetes 1.37, or list the mode secret for them",
+                " upgrade to Kubernetes 1.37, or list the mode csi or secret for them",
             )
         else:
-            yield _warning(kind, "not served: pods get Secrets")
+            yield _warning(kind, "not served: pods get another mode of their rule")
 
 
 async def _nodes(api: Api, _config: PlatformConfig) -> AsyncIterator[Finding]:
@@ -127,8 +132,10 @@ def _wanted(config: PlatformConfig) -> list[_Right]:
     reads += [
         (_CERTIFICATES, f"{kind}requests") for kind in ("podcertificate", "certificatesigning")
     ]
+    reads.append((_STORAGE, "csinodes"))
     rights = [_Right("watch", group, resource) for group, resource in reads]
     rights += [
+        _Right("get", _STORAGE, "csidrivers", CSI_DRIVER),
         _Right("update", _CERTIFICATES, "podcertificaterequests", subresource="status"),
         _Right("update", _CERTIFICATES, "certificatesigningrequests", subresource="approval"),
         _Right("update", _CERTIFICATES, "certificatesigningrequests", subresource="status"),

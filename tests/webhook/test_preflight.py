@@ -12,6 +12,8 @@ from webhook.api.client import ForbiddenError
 from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES,
     CLUSTER_TRUST_BUNDLES_V1BETA1,
+    CSI_DRIVERS,
+    CSI_NODES,
     MUTATING_WEBHOOK_CONFIGURATIONS,
     NODES,
     POD_CERTIFICATE_REQUESTS,
@@ -23,6 +25,16 @@ from webhook.preflight import Verdict, preflight
 
 CONFIG = "version: 1\nzones: [{name: default, trustDomain: example.org}]\nnamespaces:\n"
 NATIVE = CONFIG + "  - names: ['*']"
+CSI = CONFIG + "  - {names: ['*'], modes: [csi]}"
+CSI_OR_SECRET = CONFIG + "  - {names: ['*'], modes: [csi, secret]}"
+DRIVER = "csi.kubetls.gauntletwizard.net"
+DRIVER_SPEC = {
+    "attachRequired": False,
+    "podInfoOnMount": True,
+    "requiresRepublish": True,
+    "volumeLifecycleModes": ["Ephemeral"],
+    "tokenRequests": [{"audience": "", "expirationSeconds": 600}],
+}
 EITHER = CONFIG + "  - {names: ['*'], modes: [pod-certificate, secret]}"
 ROOT = DevelopmentCA("example.org").bundle.to_pem().decode()
 V1 = (POD_CERTIFICATE_REQUESTS, CLUSTER_TRUST_BUNDLES)
@@ -161,3 +173,82 @@ class TestZones:
         error = ForbiddenError("no", status=403)
         cluster.fail("list", error, resource=CLUSTER_TRUST_BUNDLES)
         assert found(cluster)["trust bundles"][0] is Verdict.WARNING
+
+
+class TestCsi:
+    def cluster(self, *, nodes=(), **changes):
+        made = Cluster()
+        body = {"metadata": {"name": DRIVER}, "spec": {**DRIVER_SPEC, **changes}}
+        made.put(CSI_DRIVERS, body)
+        for name in nodes:
+            spec = {"drivers": [{"name": "other.example"}, {"name": DRIVER}]}
+            made.put(CSI_NODES, {"metadata": {"name": name}, "spec": spec})
+        return made
+
+    def test_nobody_asks_for_it(self):
+        """Where neither driver nor rule is there, nothing is said."""
+        assert not {subject for subject in found(Cluster()) if "CSI" in subject}
+
+    @pytest.mark.parametrize(
+        ("text", "verdict", "words"),
+        [
+            (CSI, Verdict.FAILURE, "set csi.enabled, or list another mode"),
+            (CSI_OR_SECRET, Verdict.WARNING, "pods get another mode"),
+        ],
+        ids=["only", "or another"],
+    )
+    def test_not_installed(self, text, verdict, words):
+        """A failure only where pods can have nothing else."""
+        is_said, message = found(Cluster(), text)["CSI driver"]
+        assert is_said is verdict
+        assert words in message
+
+    def test_all_is_there(self):
+        """The audience is said, and the nodes are counted."""
+        findings = found(self.cluster(nodes=["n"]), CSI)
+        own = "registered, with pods' tokens for the API server's own audience"
+        assert findings["CSI driver"] == (Verdict.OK, own)
+        assert findings["CSI driver on nodes"] == (Verdict.OK, "registered on all 1")
+        request = {"audience": "kubetls.example"}
+        _, message = found(self.cluster(tokenRequests=[request]), CSI)["CSI driver"]
+        assert "audience 'kubetls.example'" in message
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"podInfoOnMount": None},
+            {"requiresRepublish": False},
+            {"volumeLifecycleModes": ["Persistent"]},
+            {"attachRequired": True},
+            {"tokenRequests": []},
+            {"tokenRequests": [{"audience": ""}, {"audience": "vault"}]},
+        ],
+        ids=lambda changes: next(iter(changes)),
+    )
+    def test_registered_otherwise(self, changes):
+        """A driver that cannot work as it is registered is a failure that names the field."""
+        verdict, message = found(self.cluster(nodes=["n"], **changes), CSI)["CSI driver"]
+        assert verdict is Verdict.FAILURE
+        assert next(iter(changes)) in message
+
+    def test_nodes_without_it(self):
+        """They are named, Windows nodes apart."""
+        cluster = self.cluster(nodes=["n"])
+        for name, system in {"m": "linux", "w": "windows"}.items():
+            info = {"kubeletVersion": "v1.37.2", "operatingSystem": system}
+            cluster.put(NODES, {"metadata": {"name": name}, "status": {"nodeInfo": info}})
+        verdict, message = found(cluster, CSI)["CSI driver on nodes"]
+        assert verdict is Verdict.WARNING
+        assert message == "missing, so that pods wait there: m"
+
+    @pytest.mark.parametrize(
+        ("method", "resource", "subject"),
+        [("get", CSI_DRIVERS, "CSI driver"), ("list", CSI_NODES, "CSI driver on nodes")],
+    )
+    def test_what_may_not_be_read(self, method, resource, subject):
+        """A right that is missing is said, and is no verdict on the cluster."""
+        cluster = self.cluster(nodes=["n"])
+        cluster.fail(method, ForbiddenError("no"), resource=resource)
+        verdict, message = found(cluster, CSI)[subject]
+        assert verdict is Verdict.WARNING
+        assert "not looked at" in message
