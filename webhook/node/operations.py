@@ -33,7 +33,7 @@ __all__ = ("ConflictingPublication", "InterruptedOperation", "Operations", "Volu
 
 _log = logging.getLogger(__name__)
 
-_MOST_AT_ONCE: Final = 512  # A bound of memory: who keeps the volumes bounds the work.
+_MOST_AT_ONCE: Final = 64
 _PUBLISH_SECONDS: Final = 100.0  # The kubelet's own patience is 120.
 
 
@@ -171,11 +171,16 @@ class Operations:
             _log.warning("volume %r: %s: %s", volume_id, type(error).__name__, error)
 
     async def _publish(self, publication: Publication, token: str) -> None:
+        seconds, has_turn = self._publish_seconds, False
         try:
-            async with asyncio.timeout(self._publish_seconds), self._slots:
+            async with asyncio.timeout(seconds), self._slots:
+                has_turn = True
                 await self._volumes.publish(publication, token)
-        except BaseException:
+        except BaseException as error:
             await self._undo(publication)
+            if isinstance(error, TimeoutError) and not has_turn:
+                late = f"no turn within {seconds:g} s: {len(self)} volumes are being published"
+                raise TimeoutError(late) from None
             raise
 
     async def _undo(self, publication: Publication) -> None:

@@ -201,6 +201,25 @@ class TestPublish:
 
         run(scenario)
 
+    def test_without_a_turn_says_so(self, kubelet: Path) -> None:
+        """One that had no turn in time names that as the cause, and leaves nothing."""
+
+        async def scenario() -> None:
+            keeper = volumes(kubelet)
+            keeper.gate.clear()
+            operations = Operations(keeper, most_at_once=1)
+            first = asyncio.create_task(operations.publish(publication(kubelet, "first"), "token"))
+            await until(lambda: keeper.calls)
+            operations._publish_seconds = 0.05
+            with pytest.raises(TimeoutError, match="no turn within 0.05 s: 2 volumes are being"):
+                await operations.publish(publication(kubelet), "token")
+            assert "publish csi-1" not in keeper.calls
+            keeper.gate.set()
+            await first
+            assert [each.volume_id for each in keeper.store] == ["first"]
+
+        run(scenario)
+
     def test_only_so_many_at_once(self, kubelet: Path) -> None:
         """However many pods start, only some are worked on; all get their volume."""
 
