@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kubetls_sdk.exceptions import ConfigurationError
 from webhook import metrics
 from webhook.api.errors import InvalidError
 from webhook.api.events import Reference
@@ -28,11 +29,11 @@ from webhook.trust.publication import of_partner, of_withdrawn, partner_fallback
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kubetls_sdk.bundle import TrustBundle
     from kubetls_sdk.federation._relation import Relation
     from webhook.api.events import EventRecorder
     from webhook.partner import Partner
     from webhook.trust.partner_fetches import Fetch
-    from webhook.trust.publication import Publication
     from webhook.trust.publisher import Published, Publisher
     from webhook.trust.zone_keeper import Clock
 
@@ -96,8 +97,7 @@ class PartnerKeeper:
         _tell(partner.name, relation, authorities=len(bundle or ()), is_too_old=is_too_old)
         if bundle:
             self._told.discard(partner.name)
-            annotations = remember(relation, is_published=True, found=found)
-            await self._publish(partner, of_partner(partner, bundle, annotations), found, publisher)
+            await self._publish(fetch, partner, found, publisher, bundle=bundle)
             return
         await self._withdraw(partner, relation, found, publisher)
         if is_too_old:
@@ -106,14 +106,21 @@ class PartnerKeeper:
             raise WebhookError(f"there is no bundle of it yet: {relation.kept.error}")
 
     async def _publish(
-        self, partner: Partner, wanted: Publication, found: Published | None, publisher: Publisher
+        self,
+        fetch: Fetch,
+        partner: Partner,
+        found: Published | None,
+        publisher: Publisher,
+        *,
+        bundle: TrustBundle,
     ) -> None:
-        """Publish; what the API server does not take must not lengthen the life of the last one."""
+        """Publish; what cannot be published must not lengthen the life of the last one."""
+        annotations = remember(fetch.relation, is_published=True, found=found)
         try:
-            await publisher.publish(wanted, found)
-        except InvalidError:
+            await publisher.publish(of_partner(partner, bundle, annotations), found)
+        except (InvalidError, ConfigurationError):
             if found is not None and self._has_aged(partner, found):
-                withdrawn = of_withdrawn(partner, "refused", wanted.annotations)
+                withdrawn = of_withdrawn(partner, "refused", annotations)
                 await publisher.publish(withdrawn, found)
             raise
 

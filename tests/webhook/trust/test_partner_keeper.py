@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 from prometheus_client import REGISTRY
 
 from kubetls_sdk.bundle import TrustBundle
+from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.federation.bundle_document import MAX_DOCUMENT_BYTES
 from kubetls_sdk.testing import DevelopmentCA
 from tests.integration import bundle_server
@@ -31,12 +35,14 @@ from webhook.api.errors import InvalidError
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS
 from webhook.config import PlatformConfig
 from webhook.exceptions import WebhookError
+from webhook.trust import publication
 from webhook.trust.leader import Leader
 from webhook.trust.publisher import ConfigMapPublisher
 from webhook.trust.zone_keeper import now_utc
 
 pytestmark = pytest.mark.anyio
 
+ROOT = Path(__file__).parents[3]
 DAY = timedelta(days=1)
 
 
@@ -298,6 +304,22 @@ class TestFailure:
         with pytest.raises(InvalidError):
             await world.again()
         assert world.in_force == nobody(world)
+
+    async def test_too_large_to_be_published(self, world, monkeypatch):
+        """Nor does one that is larger as PEM than the API server's objects may be."""
+        await world.begin()
+        first = world.ca.bundle
+        world.ca.add_root()
+        world.server.publish(world.ca.bundle, sequence=8)
+        monkeypatch.setattr(publication, "MAX_BYTES", len(first.to_pem()))
+        with pytest.raises(ConfigurationError, match="at most"):
+            await world.again()
+        assert world.in_force == first
+        world.clock.pass_(DAY + timedelta(minutes=1))
+        with pytest.raises(ConfigurationError, match="at most"):
+            await world.again()
+        assert world.in_force == nobody(world)
+        assert world.annotation("withdrawn") == "refused"
 
 
 class TestAge:
@@ -717,6 +739,16 @@ class TestLeader:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+class TestInjector:
+    def test_fetches_nothing(self):
+        """It reads the same configuration, and has not even loaded what could fetch."""
+        code = (
+            "import sys, webhook.injection.serve, webhook.config_document;"
+            "sys.exit(not {'httpx', 'httpx2', 'webhook.trust'}.isdisjoint(sys.modules))"
+        )
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def entry(world, name):
