@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 ONLY ?=
 ANOTHER = echo "Install one and run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2
 
-.PHONY: help setup format lint types imports test test-cluster test-rotation test-node check demo demo-cluster \
+.PHONY: help setup format lint types imports test test-cluster test-rotation test-csi test-node check demo demo-cluster \
   demo-edge cluster cluster-down bench docs build clean
 
 help:
@@ -51,6 +51,11 @@ cluster-down: setup
 test-cluster: setup
 	@$(BIN)/python -m cluster build
 	@$(BIN)/pytest tests/cluster --ignore=tests/cluster/test_unforced_rotation.py $(ARGS)
+
+## make test-csi       the tests that every CSI driver is held to, against the node driver
+test-csi: setup
+	@$(BIN)/python -m cluster build --csi
+	@$(BIN)/pytest tests/csi $(ARGS)
 
 ## make test-rotation  a root rotation on a cluster with nothing shortened: 20 to 30 minutes
 test-rotation: setup
