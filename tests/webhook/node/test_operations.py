@@ -211,7 +211,7 @@ class TestPublish:
             first = asyncio.create_task(operations.publish(publication(kubelet, "first"), "token"))
             await until(lambda: keeper.calls)
             operations._publish_seconds = 0.05
-            with pytest.raises(TimeoutError, match="no turn within 0.05 s: 2 volumes are being"):
+            with pytest.raises(TimeoutError, match=r"no turn within 0\.05 s: 2 volumes are being"):
                 await operations.publish(publication(kubelet), "token")
             assert "publish csi-1" not in keeper.calls
             keeper.gate.set()
