@@ -18,6 +18,7 @@ from examples.demo.endurance import endurance
 from examples.demo.result import Result
 from examples.demo.stage import Settings, stage
 from examples.demonstration.conduct import conduct, kubetls_command, write_document
+from examples.demonstration.log_folder import log_folder
 from examples.demonstration.screen import screen
 
 if TYPE_CHECKING:
@@ -38,16 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started_at = time.monotonic()
 
     def work() -> tuple[str, bool]:
-        result = _run(options, shown)
+        with log_folder(options.build / "demo-logs") as logs:
+            result = _run(options, logs, shown)
         write_document(result.document(), options.build / "demo.json")
         return _summary(result, time.monotonic() - started_at), result.is_ok
 
     return conduct(work, shown)
 
 
-def _run(options: argparse.Namespace, shown: Screen) -> Result:
-    logs = options.build / "demo-logs"
-    logs.mkdir(parents=True, exist_ok=True)
+def _run(options: argparse.Namespace, logs: Path, shown: Screen) -> Result:
     settings = Settings(
         kubetls=shlex.split(options.server_command),
         logs=logs,

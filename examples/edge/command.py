@@ -11,11 +11,13 @@ import argparse
 import math
 import shlex
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from examples.demonstration.conduct import conduct, kubetls_command, write_document
+from examples.demonstration.log_folder import log_folder
 from examples.demonstration.screen import screen
 from examples.edge.inside_cases import inside_cases
 from examples.edge.open_house import keep_open
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Result", "main")
 
-_BROWSER_PORT = 8443
+_BROWSER_PORT, _MAX_PORT = 8443, 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started_at = time.monotonic()
 
     def work() -> tuple[str, bool]:
-        logs = options.build / "demo-edge-logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        place = Place(shlex.split(options.server_command), options.build, logs)
         default = _BROWSER_PORT if options.serve else 0
-        with stage(place, shown, default if options.port is None else options.port) as ready:
+        port = default if options.port is None else options.port
+        with ExitStack() as stack:
+            logs = stack.enter_context(log_folder(options.build / "demo-edge-logs"))
+            place = Place(shlex.split(options.server_command), options.build, logs)
+            ready = stack.enter_context(stage(place, shown, port))
             result = _cases(ready, shown)
             write_document(result.document(), options.build / "demo-edge.json")
             summary = _summary(result, time.monotonic() - started_at)
@@ -115,11 +118,17 @@ def _rounded(seconds: float) -> float | None:
     return round(seconds, 4) if math.isfinite(seconds) else None
 
 
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= _MAX_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MAX_PORT}, got {text!r}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m examples.edge", description=__doc__)
     add = parser.add_argument
     add("--serve", action="store_true", help="go on running, and open the page to a browser")
-    add("--port", type=int, help=f"for browsers (a free one; {_BROWSER_PORT} with --serve)")
+    add("--port", type=_port, help=f"for browsers (a free one; {_BROWSER_PORT} with --serve)")
     add("--build", type=Path, default=Path("build"), help="for the report and logs (%(default)s)")
     add("--server-command", default=kubetls_command(), help="started as kubetls, for both APIs")
     return parser

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.demonstration.log_folder import log_folder
 from tests.examples.edge_run import ROOT, EdgeRun, start_edge
 from tests.examples.process_tree import children_of
 from tests.waiting import until
@@ -112,6 +113,22 @@ class TestEdge:
         assert f"FAILED: port {port} is taken" in run.output
         assert "--port" in run.output
         assert "Traceback" not in run.output
+
+    def test_says_which_ports_there_are(self, tmp_path):
+        """A number that is no port is refused before anything starts, without a traceback."""
+        run = EdgeRun.of(tmp_path, "--port", "99999")
+        assert (run.status, "Traceback" in run.output) == (2, False)
+        assert "expected a number from 0 to 65535, got '99999'" in run.output
+
+    def test_leaves_the_logs_of_another_run_alone(self, tmp_path):
+        """A page that is open reads the audit logs: a second run is told so, and writes nothing."""
+        logs = tmp_path / "demo-edge-logs"
+        with log_folder(logs):
+            (logs / "external-audit.jsonl").write_text("of the first run")
+            run = EdgeRun.of(tmp_path)
+        assert run.status == 1
+        assert f"FAILED: another run goes on and writes to {logs}" in run.output
+        assert [log.read_text() for log in logs.iterdir()] == ["of the first run"]
 
     def test_says_why_the_server_does_not_start(self, tmp_path):
         """A newcomer sees what the server said, not a traceback of the demo."""
