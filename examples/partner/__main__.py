@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from examples.demonstration.child import DemoError
+from examples.demonstration.conduct import conduct
 from examples.demonstration.screen import screen
 from examples.partner import bundle_endpoint, bundle_files, cross_signing, issuing
 from examples.partner.terminal import Terminal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from examples.demonstration.case import Case
+    from examples.demonstration.screen import Screen
 
 _WAYS = {
     "files": ("Exchange trust bundles, as files", bundle_files.show),
@@ -33,22 +34,31 @@ _WAYS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.partner", description=__doc__)
-    parser.add_argument("ways", nargs="*", choices=[[], *_WAYS], metavar="|".join(_WAYS))
-    shown, cases = screen(), []
-    for way in parser.parse_args().ways or _WAYS:
-        title, show = _WAYS[way]
-        shown.step(title)
-        try:
-            found = _run(show)
-        except DemoError as err:
-            shown.verdict(str(err), is_ok=False)
-            return 1
-        shown.table(title, found)
-        cases += found
-    wrong = sum(not case.is_ok for case in cases)
-    outcome = f"{wrong} of {len(cases)} are wrong" if wrong else "as expected"
-    shown.verdict(f"outcomes: {outcome}", is_ok=not wrong)
-    return 1 if wrong else 0
+    parser.add_argument("ways", nargs="*", type=_way, metavar="|".join(_WAYS))
+    ways = parser.parse_args().ways or _WAYS
+    shown = screen()
+
+    def work() -> tuple[str, bool]:
+        cases = [case for way in ways for case in _shown(way, shown)]
+        wrong = sum(not case.is_ok for case in cases)
+        outcome = f"{wrong} of {len(cases)} are wrong" if wrong else "as expected"
+        return f"outcomes: {outcome}", not wrong
+
+    return conduct(work, shown)
+
+
+def _way(text: str) -> str:
+    if text in _WAYS:
+        return text
+    raise argparse.ArgumentTypeError(f"expected one of {', '.join(_WAYS)}, got {text!r}")
+
+
+def _shown(way: str, shown: Screen) -> list[Case]:
+    title, show = _WAYS[way]
+    shown.step(title)
+    found = _run(show)
+    shown.table(title, found)
+    return found
 
 
 def _run(show: Callable[[Trial], None]) -> list[Case]:

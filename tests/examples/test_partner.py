@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from examples.demonstration import conduct
 from examples.demonstration.case import Case
 from examples.demonstration.child import DemoError
+from examples.demonstration.interruption import Interruption
 from examples.partner import __main__ as example
 from tests.examples.demo_run import ROOT
 
@@ -64,6 +67,15 @@ class TestWays:
 
 
 class TestMain:
+    @pytest.fixture(autouse=True)
+    def signals(self, monkeypatch):
+        """As before the test, and not interrupted yet."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(conduct, "interruption", Interruption())
+        yield
+        for number, receiver in before.items():
+            signal.signal(number, receiver)
+
     @pytest.fixture
     def ways(self, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["partner"])
@@ -85,6 +97,24 @@ class TestMain:
         ways["bad"] = ("Bad", show)
         assert example.main() == 1
         assert "too bad" in capsys.readouterr().out
+
+    def test_unknown_way(self, monkeypatch, capsys):
+        """A misspelt way is told which ones there are."""
+        monkeypatch.setattr(sys, "argv", ["partner", "cross-signed"])
+        with pytest.raises(SystemExit):
+            example.main()
+        expected = "expected one of files, endpoint, cross-sign, issue, got 'cross-signed'"
+        assert expected in capsys.readouterr().err
+
+    def test_interrupted(self, ways, capsys):
+        """Ctrl-C ends it in one line."""
+
+        def show(trial):
+            os.kill(os.getpid(), signal.SIGINT)
+
+        ways["long"] = ("Long", show)
+        assert example.main() == 130
+        assert "FAILED: interrupted" in capsys.readouterr().out
 
     def test_nothing_listens(self, ways):
         """A server that does not start is an error that says so, not a wait without end."""
