@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ("Finding", "lint")
 
 _MAX_PAIRS = 2_000_000
+_HTTP = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+_REGISTERED = frozenset({
+    "ACL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MOVE",
+    "PROPFIND", "PROPPATCH", "QUERY", "REBIND", "REPORT", "SEARCH", "UNBIND", "UNLINK", "UNLOCK",
+    "UPDATE",
+})  # fmt: skip
 _Rules = list[tuple["Policy", "Rule"]]
 
 
@@ -33,7 +40,7 @@ class Finding:
     """One warning.
 
     Attributes:
-        code: `too-wide`, `shadowed`, `ineffective-deny` or `shadow-mode`.
+        code: `too-wide`, `shadowed`, `ineffective-deny` or `unknown-method`.
         message: One clause.
         file: Where.
         line: Where, 1-based.
@@ -58,6 +65,7 @@ def lint(policies: PolicySet) -> tuple[Finding, ...]:
         *_shadowed(allows),
         *_shadowed(denies),
         *_ineffective(denies, allows),
+        *_unknown_methods(denies + allows),
     ]
     return tuple(sorted(found, key=lambda each: (each.file, each.line, each.code)))
 
@@ -109,6 +117,16 @@ def _ineffective(denies: _Rules, allows: _Rules) -> Iterator[Finding]:
         if not any(_overlap(rule, allow) for _, allow in allows):
             text = "denies nothing that any allow rule allows"
             yield _finding("ineffective-deny", text, policy, rule)
+
+
+def _unknown_methods(rules: _Rules) -> Iterator[Finding]:
+    """Names that look like one of HTTP's; what is registered, or like none, is meant."""
+    for policy, rule in rules:
+        named = {name for operation in rule.operations for name in operation.methods or ()}
+        for name in sorted(named - _HTTP - _REGISTERED):
+            for meant in get_close_matches(name, sorted(_HTTP), 1):
+                text = f"HTTP has no method {name!r}; is {meant!r} meant?"
+                yield _finding("unknown-method", text, policy, rule)
 
 
 def _overlap(deny: Rule, allow: Rule) -> bool:

@@ -49,6 +49,21 @@ class TestLint:
                 [("ineffective-deny", "d")], id="other-caller",
             ),
             pytest.param(NARROW, "- {name: d, to: {paths: /*/b}}", [], id="overlap"),
+            pytest.param(
+                NARROW, "- {name: d, to: {methods: [DELTE, GTE], paths: '/**'}}",
+                [("ineffective-deny", "d"), ("unknown-method", "d")], id="method-misspelt",
+            ),
+            pytest.param(
+                "- {name: w, from: {namespace: shop}, to: {methods: [PURGE, REPORT, PATCH]}}", "",
+                [], id="methods-of-one's-own",
+            ),
+            pytest.param(
+                "- {name: w, from: {namespace: shop}, to: {grpc: shop.Orders/*}}", "", [], id="grpc"
+            ),
+            pytest.param(
+                "- {name: w, from: {namespace: shop}, to: {websocket: true, paths: /chat}}", "",
+                [], id="websocket",
+            ),
         ],
     )  # fmt: skip
     def test_findings(self, allow, deny, expected):
