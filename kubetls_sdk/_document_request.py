@@ -84,7 +84,7 @@ class DocumentRequest:
         except (TimeoutError, library.TimeoutException):
             raise FetchError(f"no answer within {self.timeout_seconds:g} s") from None
         except (library.HTTPError, library.InvalidURL, OSError) as err:
-            raise FetchError(f"{type(err).__name__}: {err}"[:_SHOWN]) from err
+            raise FetchError(f"{type(err).__name__}: {_words(err)}"[:_SHOWN]) from err
 
     async def _follow(self, library: Any, context: ssl.SSLContext) -> Document:
         url, seen = self.url, {self.url}
@@ -124,6 +124,12 @@ class DocumentRequest:
                 response.headers.get("content-type", ""),
                 response.headers.get("cache-control", ""),
             )
+
+
+def _words(err: Exception) -> str:
+    """What OpenSSL calls a wrong version is nearly always a server without TLS."""
+    is_plain = "WRONG_VERSION_NUMBER" in str(err)
+    return "expected TLS, got something else, such as plain HTTP" if is_plain else str(err)
 
 
 def check_url(url: str, *, what: str) -> None:

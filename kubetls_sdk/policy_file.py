@@ -214,7 +214,8 @@ class PolicyFile:
             metrics.increment(metrics.POLICY_RELOADS, result="changed")
             metrics.set_gauge(metrics.POLICY_LOADED, time.time())
             rules = sum(len(policy.rules) for policy in policies.policies)
-            _log.info("policy generation %d in force: %d rules", self.generation, rules)
+            plural = "" if rules == 1 else "s"
+            _log.info("policy generation %d in force: %d rule%s", self.generation, rules, plural)
         for callback in tuple(self._callbacks.values()):
             try:
                 callback(policies)

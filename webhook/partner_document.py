@@ -99,8 +99,8 @@ def _zone(fields: Fields, zones: Mapping[str, Zone]) -> Partner:
         raise fields.error(f"expected no {useless} beside zone", fields.line_of(useless))
     zone = zones.get(fields.text("zone"))
     if zone is None:
-        known = ", ".join(zones)
-        raise fields.error(f"expected zone to be one of {known}", fields.line_of("zone"))
+        expected = f"expected zone to be one of {', '.join(zones)}, got {fields.text('zone')!r}"
+        raise fields.error(expected, fields.line_of("zone"))
     values = {
         "name": name_of(fields),
         "trust_domain": zone.trust_domain,

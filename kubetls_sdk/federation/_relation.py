@@ -149,7 +149,9 @@ class Relation:
         if kept.error is None and before.error is not None:
             _log.info("trust bundle of partner %s: recovered", domain)
         if kept.bundle is not None and kept.changed_at != before.changed_at:
-            _log.info("trust bundle of partner %s: %d authorities", domain, len(kept.bundle))
+            count = len(kept.bundle)
+            plural = "authority" if count == 1 else "authorities"
+            _log.info("trust bundle of partner %s: %d %s", domain, count, plural)
 
     def _report_age(self, now: datetime) -> None:
         is_stale = self.kept.is_stale(now, self.partner.max_stale_seconds)

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import trustme
@@ -147,6 +148,16 @@ class TestFetch:
         assert result.exit_code == 2
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
+
+    def test_plain_http(self, tmp_path):
+        """A server without TLS is told as that, and not as a wrong version of TLS."""
+        with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as plain:
+            threading.Thread(target=plain.handle_request).start()
+            url = f"https://127.0.0.1:{plain.server_port}/"
+            words = ["--trust-domain", "partner.example", "--profile", "https_web"]
+            result = CliRunner().invoke(kubetls, ["bundle", "fetch", url, *words])
+        assert result.exit_code == 2
+        assert "expected TLS, got something else, such as plain HTTP" in result.stderr
 
 
 class TestServe:

@@ -414,7 +414,9 @@ class TestZoneAsPartner:
         ("partners", "message"),
         [
             pytest.param(
-                ["{name: a, zone: none, namespaces: [x]}"], "one of default, pci", id="unknown"
+                ["{name: a, zone: none, namespaces: [x]}"],
+                "one of default, pci, got 'none'",
+                id="unknown",
             ),
             pytest.param(
                 ["{name: a, zone: pci, trustDomain: pci.example, namespaces: [x]}"],

@@ -84,6 +84,8 @@ def read_platform(path: Path) -> PlatformConfig:
     """
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigurationError(f"{path}: expected a readable configuration, got {err}") from err
+    except OSError as err:
+        raise ConfigurationError(f"{path}: expected a configuration, got {err.strerror}") from err
+    except UnicodeDecodeError as err:
+        raise ConfigurationError(f"{path}: expected a configuration, got no UTF-8 text") from err
     return PlatformConfig.parse(text, file=str(path))

@@ -61,11 +61,16 @@ async def _picture(config: Path | None, namespace: str, *, live: bool) -> Pictur
 
 
 async def _published(api: Api, namespace: str) -> PlatformConfig:
+    from webhook.api.errors import NotFoundError
     from webhook.api.resources import CONFIG_MAPS
     from webhook.names import CONFIGURATION_KEY, CONFIGURATION_MAP
 
-    body = await api.get(CONFIG_MAPS, CONFIGURATION_MAP, namespace=namespace)
     place = f"ConfigMap {namespace}/{CONFIGURATION_MAP}"
+    try:
+        body = await api.get(CONFIG_MAPS, CONFIGURATION_MAP, namespace=namespace)
+    except NotFoundError as err:
+        advice = "KubeTLS is not installed there (--namespace), or give --config FILE"
+        raise ConfigurationError(f"{place}: expected it, got none: {advice}") from err
     text = (body.get("data") or {}).get(CONFIGURATION_KEY)
     if not isinstance(text, str):
         raise ConfigurationError(f"{place}: expected a key {CONFIGURATION_KEY!r}")

@@ -41,7 +41,8 @@ def reach_lines(graph: Graph) -> Iterator[str]:
         can, cannot = sentences.reach_text(graph, zone)
         yield zone.name
         yield from (f"  can reach     {line}" for line in can)
-        yield f"  CANNOT reach  {', '.join(cannot) or '-'}"
+        if cannot:
+            yield f"  CANNOT reach  {', '.join(cannot)}"
 
 
 def _zones(graph: Graph) -> Iterator[str]:

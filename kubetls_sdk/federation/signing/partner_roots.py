@@ -122,7 +122,11 @@ class PartnerRoots:
         _check_name(partner)
         place = self._directory / partner
         if not place.is_dir():
-            raise ConfigurationError(f"expected a partner of {self._directory}, got {partner!r}")
+            known = ", ".join(
+                sorted(each.parent.name for each in self._directory.glob(f"*/{_CERTIFICATE}"))
+            )
+            expected = f"{self._directory}: expected one of its partners ({known or 'none'})"
+            raise ConfigurationError(f"{expected}, got {partner!r}")
         with self._locked():
             for file in (_CERTIFICATE, _KEY):
                 (place / file).unlink(missing_ok=True)

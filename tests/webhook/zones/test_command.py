@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from kubetls_sdk.exceptions import ConfigurationError
 from tests.webhook.api_double import ApiDouble
 from tests.webhook.zones.platforms import pod, zone_bundle
 from webhook.api.client import Api
@@ -79,6 +80,13 @@ class TestOffline:
         assert done.stderr.startswith("Error: ")
         assert "Traceback" not in done.stderr
 
+    def test_no_file(self, tmp_path):
+        """A path that is misspelt is named once."""
+        path = tmp_path / "platfrom.yaml"
+        done = CliRunner().invoke(zones, ["--config", str(path)])
+        expected = f"{path}: expected a configuration, got No such file or directory"
+        assert str(done.exception) == expected
+
 
 @pytest.mark.usefixtures("api")
 class TestCluster:
@@ -95,6 +103,15 @@ class TestCluster:
         assert "without a rule: no certificates" in text
         assert "pods in shop" in text
         assert "1 pod in a zone that is not for this namespace any more" in text
+
+    def test_not_installed(self):
+        """A cluster without our configuration: what to do instead."""
+        done = CliRunner().invoke(zones, ["--namespace", "elsewhere"])
+        assert isinstance(done.exception, ConfigurationError)
+        assert str(done.exception) == (
+            "ConfigMap elsewhere/kubetls-config: expected it, got none: KubeTLS is not installed"
+            " there (--namespace), or give --config FILE"
+        )
 
 
 class TestRights:

@@ -65,6 +65,12 @@ class TestText:
             "    CANNOT reach  main, lab, acme",
         ]
 
+    def test_one_zone(self):
+        """A zone that nobody is kept from says nothing of whom it cannot reach."""
+        assert "CANNOT" not in to_text(
+            offline(zones=["main"], rules=[{"names": ["*"]}], partners=[])
+        )
+
     def test_offline_says_nothing_of_a_cluster(self):
         """Without a cluster there is nothing that was found."""
         assert "Found" not in to_text(offline())

@@ -211,9 +211,10 @@ class TestRevoke:
         with pytest.raises(PeerVerificationError):
             verify(old, roots.bundle(), ours)
 
-    def test_unknown(self, roots):
-        """A partner that is none is an error."""
-        with pytest.raises(ConfigurationError, match="nobody"):
+    def test_unknown(self, roots, ours):
+        """A partner that is none is an error, which names those that are."""
+        issue(roots, ours)
+        with pytest.raises(ConfigurationError, match=r"its partners \(acme\), got 'nobody'"):
             roots.revoke("nobody")
 
 
