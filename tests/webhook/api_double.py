@@ -113,6 +113,13 @@ class ApiDouble:
 
     # The methods of Api.
 
+    def anonymous(self):
+        return self
+
+    def with_token(self, token):
+        assert token
+        return self
+
     async def get(self, resource, name, *, namespace=None):
         await self._call("get", resource, namespace, name)
         return copy.deepcopy(self._existing(resource, namespace, name))

@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import yaml
-from kubernetes.aio import config
-from kubernetes.aio.client import Configuration
 
 from kubetls_sdk.exceptions import ConfigurationError
+from webhook.api.api_server import ApiServer
 from webhook.api.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _READ_EVERY: Final = 60.0
 _BEARER: Final = "BearerToken"
 _UNUSABLE: Final = (
-    config.ConfigException,
     yaml.YAMLError,
     OSError,
     ValueError,
@@ -53,22 +51,22 @@ class Credentials:
 
     def __init__(
         self,
-        configuration: Configuration,
+        server: ApiServer,
         *,
         token_file: Path | None = None,
         token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _require_verified(configuration)
-        self.configuration = configuration
+        _require_verified(server)
+        self.server = server
         self._token_file = token_file
         self._clock = clock
-        self._authorization = f"Bearer {token}" if token else _authorization(configuration)
+        self._authorization = f"Bearer {token}" if token else ""
         self._read_at = float("-inf")
         self._kubeconfig: tuple[Path, str | None] | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.configuration.host}>"
+        return f"<{type(self).__name__} {self.server.host}>"
 
     @classmethod
     def in_cluster(cls, folder: Path = SERVICE_ACCOUNT) -> Credentials:
@@ -83,10 +81,8 @@ class Credentials:
                 "expected a kubeconfig, or a pod with a service account token: got neither"
             )
         address = f"[{host}]" if ":" in host else host
-        configuration = Configuration(
-            host=f"https://{address}:{port}", ssl_ca_cert=str(folder / "ca.crt")
-        )
-        return cls(configuration, token_file=folder / "token")
+        server = ApiServer(f"https://{address}:{port}", ssl_ca_cert=str(folder / "ca.crt"))
+        return cls(server, token_file=folder / "token")
 
     @classmethod
     async def from_kubeconfig(cls, path: Path, context: str | None = None) -> Credentials:
@@ -95,17 +91,14 @@ class Credentials:
         Raises:
             ConfigurationError: It cannot be read, or does not verify the API server.
         """
-        credentials = cls(await _load(path, context))
+        server, token = await _load(path, context)
+        credentials = cls(server, token=token)
         credentials._kubeconfig = (path, context)
         return credentials
 
     def anonymous(self) -> Credentials:
         """The same API server, as nobody."""
-        known = self.configuration
-        configuration = Configuration(host=known.host, ssl_ca_cert=known.ssl_ca_cert)
-        for name in ("ca_cert_data", "tls_server_name", "proxy"):
-            setattr(configuration, name, getattr(known, name))
-        return Credentials(configuration)
+        return Credentials(self.server.anonymous())
 
     def with_token(self, token: str) -> Credentials:
         """The same API server, as whoever this token is of.
@@ -114,11 +107,11 @@ class Credentials:
             ConfigurationError: A client certificate goes with each connection; see `anonymous`.
             InvalidError: It is no token.
         """
-        if self.configuration.cert_file:
+        if self.server.cert_file:
             raise ConfigurationError("expected no client certificate beside another's token")
         if not _is_token(token):
             raise InvalidError("expected one bearer token")
-        return Credentials(self.configuration, token=token)
+        return Credentials(self.server, token=token)
 
     def headers(self) -> dict[str, str]:
         """A new dict with the Authorization header; empty where a client certificate is used."""
@@ -137,9 +130,11 @@ class Credentials:
 
     async def _load_again(self, path: Path, context: str | None) -> None:
         try:
-            self._authorization = _authorization(await _load(path, context))
+            _, token = await _load(path, context)
         except ConfigurationError as error:
             _log.warning("the last token stays: %s", error)
+            return
+        self._authorization = f"Bearer {token}" if token else ""
 
     def _read_token(self, path: Path) -> None:
         self._read_at = self._clock()
@@ -158,27 +153,28 @@ def _is_token(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
-def _authorization(configuration: Configuration) -> str:
-    return str(configuration.api_key.get(_BEARER) or "").strip()
+async def _load(path: Path, context: str | None) -> tuple[ApiServer, str]:
+    """The API server of a kubeconfig, and the token for it; empty where it has none."""
+    from kubernetes.aio import config
+    from kubernetes.aio.client import Configuration
 
-
-async def _load(path: Path, context: str | None) -> Configuration:
     configuration = Configuration()
     try:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             str(path), context, client_configuration=configuration, persist_config=False
         )
-    except _UNUSABLE as error:
+    except (config.ConfigException, *_UNUSABLE) as error:
         # Its messages name entries of the file; others' may quote it.
         said = f": {error}" if isinstance(error, config.ConfigException | OSError) else ""
         raise ConfigurationError(f"kubeconfig {path} cannot be used{said}") from None
-    return configuration
+    authorization = str(configuration.api_key.get(_BEARER) or "").strip()
+    return ApiServer.of(configuration), authorization.removeprefix("Bearer ")
 
 
-def _require_verified(configuration: Configuration) -> None:
+def _require_verified(server: ApiServer) -> None:
     """Refuse an API server that anybody could stand in for."""
-    url = urlsplit(configuration.host)
-    if not configuration.verify_ssl:
+    url = urlsplit(server.host)
+    if not server.verify_ssl:
         raise ConfigurationError("expected a verified API server, got insecure-skip-tls-verify")
     if url.scheme != "https" and not _is_loopback(url.hostname or ""):
         raise ConfigurationError(f"expected https for the API server, got {url.scheme!r}")

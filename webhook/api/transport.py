@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client import ApiClient
 from yarl import URL
 
 from kubetls_sdk.exceptions import ConfigurationError
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ("Transport",)
 
 CONNECTIONS: Final = 128
+_READ_BYTES: Final = 2**21  # An event can be larger than what aiohttp buffers by itself.
 REQUEST_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_POOL_SECONDS: Final = 60.0  # under the API server's 90, so that we close first
@@ -56,21 +56,19 @@ class Transport:
         observe: Callable[[str, int, float], None] | None = None,
     ) -> None:
         self._credentials = credentials
-        configuration = credentials.configuration
-        # Clusters whose certificates lack a key identifier are common; Python 3.13 refuses these.
-        configuration.disable_strict_ssl_verification = True
+        self._server = credentials.server
         try:
-            self._client = ApiClient(configuration)
+            self._context = self._server.context()
         except OSError as error:  # No such file, or no certificate in it.
             raise ConfigurationError(
                 f"the API server's CA or our certificate cannot be used: {error}"
             ) from error
         self._observe = observe or (lambda _method, _status, _seconds: None)
-        self._connector: aiohttp.TCPConnector | None = None
+        self._session: aiohttp.ClientSession | None = None
         self.clock_ahead: float | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._credentials.configuration.host}>"
+        return f"<{type(self).__name__} {self._server.host}>"
 
     def anonymous(self) -> Transport:
         """Connections of their own to the same API server, as nobody."""
@@ -84,23 +82,23 @@ class Transport:
 
     def open(self) -> None:
         """Make the pool; needs the running event loop."""
-        self._connector = aiohttp.TCPConnector(
-            ssl=self._client.rest_client.ssl_context,
+        connector = aiohttp.TCPConnector(
+            ssl=self._context,
             limit=CONNECTIONS,
             keepalive_timeout=_IDLE_POOL_SECONDS,
             socket_factory=_socket,
         )
-        self._client.configuration.client_session_kwargs = {
-            "connector": self._connector,
-            "trust_env": False,
-            "cookie_jar": aiohttp.DummyCookieJar(),
-        }
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_READ_BYTES,
+        )
 
     async def close(self) -> None:
         """Close all connections; requests and watches that run end in `UnreachableError`."""
-        await self._client.close()  # type: ignore[no-untyped-call]
-        if self._connector is not None:
-            await self._connector.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def send(self, request: Request, *, seconds: float = REQUEST_SECONDS) -> dict[str, Any]:
         """Send a request, again where that is right, and return the JSON object of the answer.
@@ -176,27 +174,28 @@ class Transport:
     async def _attempt(
         self, request: Request, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        if self._connector is None or self._connector.closed:
+        if self._session is None or self._session.closed:
             raise UnreachableError(f"{request.what}: the client is not open")
         headers = self._credentials.headers()
         headers |= {"Accept": "application/json", "User-Agent": "kubetls"}
         headers["Content-Type"] = request.content_type
-        text = self._client.configuration.host + request.path
+        text = self._server.host + request.path
         if request.query:
             text += "?" + urlencode(request.query)
         started, status = time.perf_counter(), 0
         try:
-            answer = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+            response = await self._session.request(
                 request.method,
                 URL(text, encoded=True),
                 headers=headers,
-                body=request.body,
-                _request_timeout=limits,
+                data=None if request.body is None else json.dumps(request.body),
+                timeout=limits,
+                server_hostname=self._server.tls_server_name,
+                proxy=self._server.proxy,
             )
-            status = answer.status
+            status = response.status
         finally:
             self._observe(request.method, status, time.perf_counter() - started)
-        response: aiohttp.ClientResponse = answer.response
         self._compare_clocks(response.headers.get("Date"))
         return response
 
@@ -209,9 +208,8 @@ class Transport:
 
     def _reload_authorities(self) -> None:
         """Add the CA that stands in the file now: a cluster's CA can be replaced under us."""
-        path = self._client.configuration.ssl_ca_cert
-        if path:
-            self._client.rest_client.ssl_context.load_verify_locations(cafile=path)
+        if self._server.ssl_ca_cert:
+            self._context.load_verify_locations(cafile=self._server.ssl_ca_cert)
 
 
 async def _raise_refusal(request: Request, response: aiohttp.ClientResponse) -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kubernetes.aio.client import Configuration
 
 from tests.webhook.api.rude_server import RudeServer
 from webhook.api import Api
+from webhook.api.api_server import ApiServer
 from webhook.api.credentials import Credentials
 
 
@@ -27,7 +27,7 @@ async def server(anyio_backend):
 @pytest.fixture
 async def api(server):
     """The client under test; when it is closed, no task of its own is left."""
-    async with Api(Credentials(Configuration(host=server.url))) as client:
+    async with Api(Credentials(ApiServer(host=server.url))) as client:
         yield client
     left = [task.get_name() for task in asyncio.all_tasks() if "webhook" in repr(task.get_coro())]
     assert left == []

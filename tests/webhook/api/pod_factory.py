@@ -9,9 +9,9 @@ import sys
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
 from webhook.api import Api
+from webhook.api.api_server import ApiServer
 from webhook.api.credentials import Credentials
 
 
@@ -23,7 +23,7 @@ async def serve_pods(count):
     )
     try:
         port = int(await process.stdout.readline())
-        async with Api(Credentials(Configuration(host=f"http://127.0.0.1:{port}"))) as api:
+        async with Api(Credentials(ApiServer(host=f"http://127.0.0.1:{port}"))) as api:
             yield api
     finally:
         process.kill()

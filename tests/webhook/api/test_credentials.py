@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import pytest
-from kubernetes.aio.client import Configuration
 
 from kubetls_sdk.exceptions import ConfigurationError
 from webhook.api import Api
+from webhook.api.api_server import ApiServer
 from webhook.api.credentials import Credentials
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,7 @@ class TestTokenFile:
         """The kubelet replaces it long before it expires."""
         clock, token = Clock(), tmp_path / "token"
         token.write_text("one")
-        credentials = Credentials(Configuration(host="https://h"), token_file=token, clock=clock)
+        credentials = Credentials(ApiServer(host="https://h"), token_file=token, clock=clock)
         assert credentials.headers() == {"Authorization": "Bearer one"}
         token.write_text("two")
         clock.now = 59
@@ -62,7 +62,7 @@ class TestTokenFile:
         """A half-written file is no reason to come without a name, or with a header of others."""
         token = tmp_path / "token"
         token.write_text("good")
-        credentials = Credentials(Configuration(host="https://h"), token_file=token)
+        credentials = Credentials(ApiServer(host="https://h"), token_file=token)
         credentials.headers()
         if content is None:
             token.unlink()
@@ -75,7 +75,7 @@ class TestTokenFile:
 
     def test_each_call_gives_its_own_headers(self, tmp_path):
         """The caller adds to them."""
-        credentials = Credentials(Configuration(host="https://h"))
+        credentials = Credentials(ApiServer(host="https://h"))
         assert credentials.headers() is not credentials.headers()
 
 
@@ -91,13 +91,13 @@ class TestInCluster:
     def test_the_address_comes_from_the_environment(self, folder):
         """As the kubelet sets it in each pod."""
         credentials = Credentials.in_cluster(folder)
-        assert credentials.configuration.host == "https://10.0.0.1:443"
-        assert credentials.configuration.ssl_ca_cert == str(folder / "ca.crt")
+        assert credentials.server.host == "https://10.0.0.1:443"
+        assert credentials.server.ssl_ca_cert == str(folder / "ca.crt")
 
     def test_an_ipv6_address_is_bracketed(self, folder, monkeypatch):
         """Clusters may be IPv6 only."""
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
-        assert Credentials.in_cluster(folder).configuration.host == "https://[fd00::1]:443"
+        assert Credentials.in_cluster(folder).server.host == "https://[fd00::1]:443"
 
     def test_an_empty_ca_is_refused(self, folder):
         """It never means the system's CAs."""

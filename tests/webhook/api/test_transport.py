@@ -9,12 +9,12 @@ from email.utils import formatdate
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.testing import DevelopmentCA
 from tests.webhook.api.rude_server import RudeServer, break_off, hang, refusal
 from webhook.api import Api, ApiError, ConflictError, InvalidError, UnreachableError
+from webhook.api.api_server import ApiServer
 from webhook.api.credentials import Credentials
 from webhook.api.requests import Request
 from webhook.api.resources import CONFIG_MAPS, PODS
@@ -140,7 +140,7 @@ class TestAnswer:
         """Method, status and seconds, for metrics."""
         seen = []
         server.answer(refusal(429, retry_after=0), WEB)
-        credentials = Credentials(Configuration(host=server.url))
+        credentials = Credentials(ApiServer(host=server.url))
         async with Api(credentials, observe=lambda *each: seen.append(each[:2])) as api:
             await api.create(PODS, WEB)
         assert seen == [("POST", 429), ("POST", 200)]
@@ -177,14 +177,14 @@ class TestClock:
 class TestLife:
     async def test_a_closed_client_says_so(self, server):
         """It does not open a pool of its own accord."""
-        api = Api(Credentials(Configuration(host=server.url)))
+        api = Api(Credentials(ApiServer(host=server.url)))
         with pytest.raises(UnreachableError, match="not open"):
             await api.create(PODS, WEB)
 
     async def test_closing_ends_what_runs(self, server):
         """A request in flight ends with an error of ours."""
         server.answer(hang)
-        async with Api(Credentials(Configuration(host=server.url))) as api:
+        async with Api(Credentials(ApiServer(host=server.url))) as api:
             request = asyncio.ensure_future(api.create(PODS, WEB))
             await server.came.wait()
         with pytest.raises(UnreachableError):
@@ -194,7 +194,7 @@ class TestLife:
         """A refused connection is an error of ours that may pass."""
         async with RudeServer() as gone:
             pass
-        async with Api(Credentials(Configuration(host=gone.url))) as api:
+        async with Api(Credentials(ApiServer(host=gone.url))) as api:
             with pytest.raises(UnreachableError) as caught:
                 await api.create(PODS, WEB)
         assert (caught.value.status, caught.value.is_retryable) == (0, True)
@@ -205,7 +205,7 @@ class TestAuthentication:
         """The kubelet has replaced it; the request is sent again, once."""
         token = tmp_path / "token"
         token.write_text("first")
-        credentials = Credentials(Configuration(host=server.url), token_file=token)
+        credentials = Credentials(ApiServer(host=server.url), token_file=token)
 
         async def refuse_and_replace(request):
             token.write_text("second\n")
@@ -222,7 +222,7 @@ class TestAuthentication:
         token = tmp_path / "token"
         token.write_text("s3cr3t")
         server.answer(refusal(401, "Unauthorized", message="who are you"))
-        async with Api(Credentials(Configuration(host=server.url), token_file=token)) as api:
+        async with Api(Credentials(ApiServer(host=server.url), token_file=token)) as api:
             with pytest.raises(ApiError) as caught:
                 await api.create(PODS, WEB)
         assert (caught.value.status, len(server.requests)) == (401, 1)
@@ -238,7 +238,7 @@ class TestOthersTokens:
         file.write_text("ours")
         server.answer(WEB)
         async with (
-            Api(Credentials(Configuration(host=server.url), token_file=file)) as api,
+            Api(Credentials(ApiServer(host=server.url), token_file=file)) as api,
             api.anonymous() as guests,
         ):
             await asyncio.gather(*(guests.with_token(f"t{n}").create(PODS, WEB) for n in range(9)))
@@ -251,7 +251,7 @@ class TestOthersTokens:
         file = tmp_path / "token"
         file.write_text("ours")
         server.answer(refusal(401, "Unauthorized"))
-        credentials = Credentials(Configuration(host=server.url), token_file=file)
+        credentials = Credentials(ApiServer(host=server.url), token_file=file)
         async with Api(credentials) as api, api.anonymous() as guests:
             for guest in (guests, guests.with_token("t")):
                 with pytest.raises(ApiError) as caught:
@@ -262,17 +262,15 @@ class TestOthersTokens:
 
     def test_a_client_certificate(self):
         """An API server believes the certificate of the connection before any token."""
-        configuration = Configuration(host="https://10.0.0.1")
-        configuration.cert_file = "client.pem"
-        credentials = Credentials(configuration)
+        credentials = Credentials(ApiServer(host="https://10.0.0.1", cert_file="client.pem"))
         with pytest.raises(ConfigurationError, match="client certificate"):
             credentials.with_token("t")
-        assert credentials.anonymous().with_token("t").configuration.cert_file is None
+        assert credentials.anonymous().with_token("t").server.cert_file is None
 
     @pytest.mark.parametrize("token", ["", "a b", "a\r\nX: y", "ä"], ids=repr)
     async def test_no_token(self, server, token):
         """What could be more than a token is not sent, and not shown."""
-        async with Api(Credentials(Configuration(host=server.url))).anonymous() as guests:
+        async with Api(Credentials(ApiServer(host=server.url))).anonymous() as guests:
             with pytest.raises(InvalidError) as caught:
                 guests.with_token(token)
         assert not server.requests
@@ -281,7 +279,7 @@ class TestOthersTokens:
     async def test_never_shown(self, server):
         """Not in a representation, and not in an error."""
         server.answer(refusal(403, "Forbidden"))
-        async with Api(Credentials(Configuration(host=server.url))).anonymous() as guests:
+        async with Api(Credentials(ApiServer(host=server.url))).anonymous() as guests:
             guest = guests.with_token("s3cr3t")
             with pytest.raises(ApiError) as caught:
                 await guest.create(PODS, WEB)
@@ -327,14 +325,14 @@ class TestVerification:
         """Its certificate for the right name opens the connection."""
         url, _ = tls_server
         ca = authority_file(authority, tmp_path / "ca.crt")
-        async with Api(Credentials(Configuration(host=url, ssl_ca_cert=ca))) as api:
+        async with Api(Credentials(ApiServer(host=url, ssl_ca_cert=ca))) as api:
             assert await api.version() == (1, 37)
 
     async def test_no_other_ca_is(self, tls_server, tmp_path):
         """Nothing is sent to a server that another CA vouches for."""
         url, seen = tls_server
         ca = authority_file(DevelopmentCA("evil.example"), tmp_path / "ca.crt")
-        async with Api(Credentials(Configuration(host=url, ssl_ca_cert=ca))) as api:
+        async with Api(Credentials(ApiServer(host=url, ssl_ca_cert=ca))) as api:
             with pytest.raises(UnreachableError):
                 await api.create(PODS, WEB)
         assert seen == []
@@ -344,7 +342,7 @@ class TestVerification:
         url, seen = tls_server
         ca = authority_file(authority, tmp_path / "ca.crt")
         address = url.replace("localhost", "127.0.0.1")
-        async with Api(Credentials(Configuration(host=address, ssl_ca_cert=ca))) as api:
+        async with Api(Credentials(ApiServer(host=address, ssl_ca_cert=ca))) as api:
             with pytest.raises(UnreachableError):
                 await api.create(PODS, WEB)
         assert seen == []
@@ -353,12 +351,12 @@ class TestVerification:
         """The file is read again when verification fails; no restart is needed."""
         url, _ = tls_server
         ca = authority_file(DevelopmentCA("old.example"), tmp_path / "ca.crt")
-        async with Api(Credentials(Configuration(host=url, ssl_ca_cert=ca))) as api:
+        async with Api(Credentials(ApiServer(host=url, ssl_ca_cert=ca))) as api:
             authority_file(authority, tmp_path / "ca.crt")
             assert await api.version() == (1, 37)
 
     async def test_a_missing_ca_is_a_configuration_error(self, tmp_path):
         """It never means the system's CAs."""
-        configuration = Configuration(host="https://h", ssl_ca_cert=str(tmp_path / "none"))
+        configuration = ApiServer(host="https://h", ssl_ca_cert=str(tmp_path / "none"))
         with pytest.raises(ConfigurationError):
             Api(Credentials(configuration))

@@ -176,4 +176,4 @@ class TestLeaving:
         following.cancel()
         await asyncio.wait([following])
         assert following.cancelled()
-        assert not api._transport._connector._acquired
+        assert not api._transport._session.connector._acquired
