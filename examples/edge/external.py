@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -34,14 +35,33 @@ if TYPE_CHECKING:
 __all__ = ("app",)
 
 _PAGE = Path(__file__).parent / "page"
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-    " connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none';"
-    " frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+_GUARDS = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        b" img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
+
+
+class Guarded:
+    """Tells browsers what they may do with an answer: with each one, whoever made it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request."""
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_GUARDS]
+            await send(message)
+
+        await self._app(scope, receive, guarded)
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +86,7 @@ async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
 
 async def page(_request: Request) -> Response:
     """The page for a browser."""
-    return FileResponse(_PAGE / "index.html", headers=_HEADERS)
+    return FileResponse(_PAGE / "index.html")
 
 
 async def log_in(request: Request) -> Response:
@@ -100,14 +120,14 @@ async def checks(request: Request) -> Response:
         hops = await request.state.observatory.hops(path, mark, request.scope)
     except (ValueError, OverflowError):
         return JSONResponse({"error": "expected a mark of ours"}, 400)
-    return JSONResponse({"hops": [hop.document() for hop in hops]}, headers=_HEADERS)
+    return JSONResponse({"hops": [hop.document() for hop in hops]})
 
 
 async def others(request: Request) -> Response:
     """What was checked of the last calls of the app and the partners."""
     found = request.state.observatory.others()
     latest = {name: [hop.document() for hop in hops] for name, hops in found.items()}
-    return JSONResponse(latest, headers=_HEADERS)
+    return JSONResponse(latest)
 
 
 async def headers(request: Request) -> Response:
@@ -135,5 +155,6 @@ app = Starlette(
         Mount("/page", StaticFiles(directory=_PAGE)),
     ],
     exception_handlers={httpx2.TransportError: unreachable},
+    middleware=[Middleware(Guarded)],
     lifespan=lifespan,
 )
