@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import webhook.endpoint.metrics
 import webhook.injection.metrics
 import webhook.metrics
+import webhook.node.metrics
 import webhook.secrets.metrics
 from kubetls_sdk.metrics import METRICS
 from tests.markdown import blocks
@@ -30,7 +31,7 @@ from webhook.injection import container, trust_store
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/platform").glob("*.md"))
-PACKAGES = ("issuance", "signing", "secrets", "trust")
+PACKAGES = ("delivery", "issuance", "node", "secrets", "signing", "trust")
 CAMEL = re.compile(r"[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]+)+")
 # Words of Kubernetes in the code that are no reason of ours.
 KUBERNETES = {"ExternalName", "PolicyAllows"}
@@ -153,6 +154,7 @@ class TestMetrics:
             ("## Signer", webhook.metrics),
             ("## Injector", webhook.injection.metrics),
             ("## Secret issuer", webhook.secrets.metrics),
+            ("## CSI driver", webhook.node.metrics),
             ("## Bundle endpoint", webhook.endpoint.metrics),
         ],
     )
@@ -168,6 +170,7 @@ class TestMetrics:
             webhook.metrics,
             webhook.endpoint.metrics,
             webhook.injection.metrics,
+            webhook.node.metrics,
             webhook.secrets.metrics,
         )
         known = {_row(metric)[0] for module in modules for metric in _metrics(module)}
