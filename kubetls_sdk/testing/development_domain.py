@@ -65,6 +65,7 @@ class DevelopmentDomain:
         if place.is_dir() and any(place.iterdir()):
             raise ConfigurationError(f"expected a new or empty directory, got content in '{place}'")
         authority.save(place)
+        (place / ".gitignore").write_text("*\n")  # A root key is committed quickly.
         return cls(place)
 
     @property

@@ -47,6 +47,10 @@ class TestCreate:
         assert str(DevelopmentCA.load(domain.directory).trust_domain) == "example.org"
         assert domain.rotate_svids() == {}
 
+    def test_is_not_committed(self, domain) -> None:
+        """In a repository, git sees nothing of the directory with the root key."""
+        assert (domain.directory / ".gitignore").read_text() == "*\n"
+
     def test_refuses_a_second_ca(self, domain) -> None:
         """A CA is never overwritten."""
         with pytest.raises(ConfigurationError, match="new directory"):
