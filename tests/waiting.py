@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -28,3 +29,15 @@ def until(predicate: Callable[[], _T], timeout: float = 10.0, interval: float = 
         if time.monotonic() > deadline:
             raise TimeoutError(f"still {value!r} after {timeout} s")
         _pause.wait(interval)
+
+
+async def eventually(predicate: Callable[[], _T], within: float = 10.0) -> _T:
+    """Let the event loop run until `predicate` returns something true, and return that.
+
+    Raises:
+        TimeoutError: It stayed false for `within` seconds.
+    """
+    async with asyncio.timeout(within):
+        while not (value := predicate()):  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.002)
+        return value

@@ -18,7 +18,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import NoReturn
 
 __all__ = ("FollowedFile",)
@@ -62,12 +62,12 @@ class FollowedFile(Generic[T]):
         self._text = self._read()
         self.current: T = self._value(self._text)
 
-    async def follow(self, changed: Callable[[T], None] | None = None) -> NoReturn:
-        """Look until cancelled; call `changed` with each new value."""
+    async def follow(self, changed: Callable[[T], Awaitable[None]]) -> NoReturn:
+        """Look until cancelled, in a thread; await `changed` with each new value."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            if self.look() and changed is not None:
-                changed(self.current)
+            if await asyncio.to_thread(self.look):
+                await changed(self.current)
 
     def look(self) -> bool:
         """Read the file now; tell whether there is a new value."""

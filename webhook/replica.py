@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a replica of the signer or the secret issuer runs: its parts, its probes, its end.
+"""How a replica of the control plane runs: its parts, its probes, its end.
 
 Rules:
-    1. Probes are answered from the start; ready is what `is_ready` says.
+    1. Probes are answered from the start, once the configuration is valid; ready is what `is_ready`
+       says.
     2. Told to stop, the work is cancelled and has its time to end in order.
     3. A part that fails ends the process: the kubelet starts it anew.
 """
@@ -11,15 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
 
 from kubetls_sdk.server.probes import Probes
+from webhook.config import PlatformConfig
 from webhook.exceptions import WebhookError
+from webhook.followed_file import FollowedFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from pathlib import Path
 
-__all__ = ("Part", "end_with", "every", "run_all", "serve", "status_probes", "stop_on_signals")
+__all__ = (
+    "Part",
+    "Replica",
+    "ReplicaSettings",
+    "end_with",
+    "every",
+    "run_all",
+    "serve",
+    "status_probes",
+    "stop_on_signals",
+)
 
 
 _LOOK_SECONDS: Final = 1.0
@@ -31,6 +47,63 @@ class Part(Protocol):
     @property
     def has_failed(self) -> bool:
         """Whether it has ended by a mistake of ours."""
+
+
+class ReplicaSettings(Protocol):
+    """What each replica is started with."""
+
+    @property
+    def config(self) -> Path:
+        """The platform's configuration, a mounted file."""
+
+    @property
+    def host(self) -> str:
+        """Where probes and metrics are served."""
+
+    @property
+    def status_port(self) -> int:
+        """Of probes and metrics."""
+
+
+class Replica(ABC):
+    """A running replica that follows the platform's configuration.
+
+    Args:
+        settings: What it is started with.
+
+    Attributes:
+        is_ready: Whether it does its work.
+    """
+
+    def __init__(self, settings: ReplicaSettings) -> None:
+        self._config = settings.config
+        self._probes = status_probes(settings.host, settings.status_port)
+
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether it has started, and knows what goes on."""
+
+    @property
+    def status_port(self) -> int:
+        """The port of probes and metrics that was bound; 0 before."""
+        return self._probes.bound_port or 0
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Do its work until told to stop, and then end in order.
+
+        Raises:
+            ConfigurationError: The configuration is not valid, or a port is in use.
+            WebhookError: What the work raises.
+        """
+        file = FollowedFile(self._config, partial(PlatformConfig.parse, file=self._config.name))
+        await serve(
+            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
+        )
+
+    @abstractmethod
+    async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
+        """Do its work until cancelled."""
 
 
 def status_probes(host: str, port: int) -> Probes:

@@ -116,10 +116,3 @@ class _BlockingResponse:
                 yield self._runner.run(anext(self._parts))
             except StopAsyncIteration:
                 return
-
-
-async def eventually(predicate, seconds=10.0):
-    """Let the event loop run until something is true."""
-    async with asyncio.timeout(seconds):
-        while not predicate():  # noqa: ASYNC110 - what is waited for happens in another thread
-            await asyncio.sleep(0.002)

@@ -15,9 +15,8 @@ from kubetls_sdk.client import _http11_pool
 from kubetls_sdk.client._http11_transport import Http11Transport, NotPlainError
 from kubetls_sdk.expectation import expected_peer
 from kubetls_sdk.testing import DevelopmentCA
-from tests.integration.calling import eventually
 from tests.integration.origin import BIG, Origin
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 CA = DevelopmentCA("example.org")
 ORDERS = "spiffe://example.org/ns/shop/sa/orders"

@@ -19,7 +19,7 @@ from kubetls_sdk import PeerUnauthorizedError
 from kubetls_sdk._context import server_context
 from kubetls_sdk.client.httpx2 import AsyncClient
 from kubetls_sdk.testing import DevelopmentCA
-from tests.integration.calling import eventually
+from tests.waiting import eventually
 
 CA = DevelopmentCA("example.org")
 ORDERS = "spiffe://example.org/ns/shop/sa/orders"

@@ -21,7 +21,6 @@ from kubetls_sdk.client import (
     _grpc_idle,
 )
 from kubetls_sdk.client.grpc import aio_secure_channel, secure_channel
-from tests.integration.calling import eventually
 from tests.integration.grpc_calling import ORDERS, WEB, both, opened
 from tests.integration.grpc_world import (
     FOREVER,
@@ -32,7 +31,7 @@ from tests.integration.grpc_world import (
     path,
     serve,
 )
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

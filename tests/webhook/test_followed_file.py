@@ -86,7 +86,11 @@ class TestLook:
 class TestFollow:
     async def _next_value(self, file, change):
         got = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(file.follow(got.set_result))
+
+        async def changed(value):
+            got.set_result(value)
+
+        task = asyncio.create_task(file.follow(changed))
         change()
         try:
             return await asyncio.wait_for(got, 10)

@@ -23,30 +23,29 @@ from kubetls_sdk.volume_source import VolumeSource
 from webhook.api import Api
 from webhook.api.discovery import await_served, end_when_served_changes
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1
-from webhook.config import PlatformConfig
 from webhook.endpoint.published_zones import PublishedZones
 from webhook.endpoint.settings import EndpointSettings
-from webhook.followed_file import FollowedFile
-from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
+from webhook.replica import Replica, end_with, every, run_all, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubetls_sdk.federation.publication import Publication
     from webhook.api import Resource
+    from webhook.config import PlatformConfig
+    from webhook.followed_file import FollowedFile
 
 __all__ = ("EndpointReplica", "EndpointSettings", "run")
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 1.0
 _TELL_SECONDS: Final = 5.0
 _REDISCOVER_SECONDS: Final = 60.0
 _SVID_SECONDS: Final = 30.0
 _BUNDLES: Final = (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
 
 
-class EndpointReplica:
+class EndpointReplica(Replica):
     """A running replica.
 
     Args:
@@ -58,34 +57,15 @@ class EndpointReplica:
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
+        super().__init__(settings)
         self._settings = settings
         self._zones: PublishedZones | None = None
-        self._probes = status_probes(settings.host, settings.status_port)
         self.listeners: tuple[EndpointListener, ...] = ()
 
     @property
     def is_ready(self) -> bool:
         """Whether it has started, and knows what is published."""
         return self._zones is not None and not self._zones.is_out_of_date
-
-    @property
-    def status_port(self) -> int:
-        """The port of probes and metrics that was bound; 0 before."""
-        return self._probes.bound_port or 0
-
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Serve until told to stop, and then end in order.
-
-        Raises:
-            ConfigurationError: Configuration or certificate cannot be used, a port is in use, or
-                the cluster has no ClusterTrustBundles.
-            NotReadyError: There is no SVID in the volume.
-        """
-        parse = partial(PlatformConfig.parse, file=self._settings.config.name)
-        file = FollowedFile(self._settings.config, parse)
-        await serve(
-            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
-        )
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
         settings = self._settings
@@ -95,14 +75,14 @@ class EndpointReplica:
                 api, resource, max_stale=settings.max_stale, sequence_base=settings.sequence_base
             )
             await stack.enter_async_context(zones)
-            await zones.follow_zones(file.current.zones.values())
+            await _follow(zones, file.current)
             await zones.synced()
             zones.tell()
             self.listeners = await self._listen(zones.publication_at, stack)
             self._zones = zones
             try:
                 await run_all(
-                    _keep_following(file, zones),
+                    file.follow(partial(_follow, zones)),
                     _keep_telling(zones),
                     end_when_served_changes(api, resource, *_BUNDLES, seconds=_REDISCOVER_SECONDS),
                     end_with((zones,)),
@@ -162,11 +142,8 @@ async def _discovered(api: Api) -> Resource:
     return found
 
 
-async def _keep_following(file: FollowedFile[PlatformConfig], zones: PublishedZones) -> None:
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        if await asyncio.to_thread(file.look):
-            await zones.follow_zones(file.current.zones.values())
+async def _follow(zones: PublishedZones, config: PlatformConfig) -> None:
+    await zones.follow_zones(config.zones.values())
 
 
 async def _keep_telling(zones: PublishedZones) -> None:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.server.bind import bind
-from kubetls_sdk.server.probes import Probes
 from webhook.capabilities import Capabilities
 from webhook.config import PlatformConfig
 from webhook.followed_file import FollowedFile
@@ -32,6 +31,7 @@ from webhook.injection.listener import Listener
 from webhook.injection.metrics import CERTIFICATE_NOT_AFTER, CONFIGURATION_FAULTY
 from webhook.injection.serving_certificate import ServingCertificate
 from webhook.names import SYSTEM_NAMESPACE
+from webhook.replica import status_probes
 
 if TYPE_CHECKING:
     import socket
@@ -126,13 +126,7 @@ class Injector:
     def __init__(self, settings: InjectorSettings) -> None:
         self.is_ready = False
         self._settings = settings
-        self._probes = Probes(
-            port=settings.status_port,
-            host=settings.host,
-            ready_paths=("/readyz",),
-            live_paths=("/healthz",),
-            metrics_path="/metrics",
-        )
+        self._probes = status_probes(settings.host, settings.status_port)
         self._socket: socket.socket | None = None
 
     @property

@@ -15,11 +15,9 @@ from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES_V1BETA1,
     CONFIG_MAPS,
 )
-from webhook.config import PlatformConfig
 from webhook.delivery.zone_bundles import ZoneBundles
-from webhook.followed_file import FollowedFile
 from webhook.names import SYSTEM_NAMESPACE
-from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
+from webhook.replica import Replica, end_with, every, run_all, stop_on_signals
 from webhook.secrets.certifier import Certifier
 from webhook.secrets.issuer import SecretIssuer
 from webhook.secrets.writer import SecretWriter
@@ -28,12 +26,14 @@ from webhook.surroundings import Surroundings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from webhook.config import PlatformConfig
+    from webhook.followed_file import FollowedFile
+
 __all__ = ("SecretIssuerReplica", "SecretIssuerSettings", "run")
 
 _log = logging.getLogger(__name__)
 
 STALE_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 1.0
 _BUNDLES: Final = (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
 _SWEEP_SECONDS: Final = 5.0
 
@@ -63,7 +63,7 @@ class SecretIssuerSettings:
     drain_seconds: float = 10.0
 
 
-class SecretIssuerReplica:
+class SecretIssuerReplica(Replica):
     """A running replica.
 
     Args:
@@ -74,32 +74,15 @@ class SecretIssuerReplica:
     """
 
     def __init__(self, settings: SecretIssuerSettings) -> None:
+        super().__init__(settings)
         self._settings = settings
         self._seen: Surroundings | None = None
         self._has_news = asyncio.Event()
-        self._probes = status_probes(settings.host, settings.status_port)
 
     @property
     def is_ready(self) -> bool:
         """Whether it has started, and sees what goes on."""
         return self._seen is not None and not self._seen.is_stale(STALE_SECONDS)
-
-    @property
-    def status_port(self) -> int:
-        """The port of probes and metrics that was bound; 0 before."""
-        return self._probes.bound_port or 0
-
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Keep Secrets until told to stop, and then end in order.
-
-        Raises:
-            ConfigurationError: The configuration is not valid, or the port is in use.
-        """
-        parse = partial(PlatformConfig.parse, file=self._settings.config.name)
-        file = FollowedFile(self._settings.config, parse)
-        await serve(
-            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
-        )
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
         settings = self._settings
@@ -141,7 +124,7 @@ class SecretIssuerReplica:
             _log.info("%s keeps Secrets", self._settings.identity)
             await run_all(
                 every(_SWEEP_SECONDS, partial(self._sweep, issuer)),
-                self._keep_following(file, certifier, bundles),
+                file.follow(partial(self._take, certifier, bundles)),
                 self._look_at_everything(issuer),
                 end_with((seen, certifier.requests, bundles)),
             )
@@ -160,14 +143,12 @@ class SecretIssuerReplica:
             self._has_news.clear()
             issuer.look(at_everything=True)
 
-    async def _keep_following(
-        self, file: FollowedFile[PlatformConfig], certifier: Certifier, bundles: ZoneBundles
+    async def _take(
+        self, certifier: Certifier, bundles: ZoneBundles, config: PlatformConfig
     ) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            if await asyncio.to_thread(file.look):
-                await _follow(file.current, certifier, bundles)
-                self._has_news.set()
+        """Follow a new configuration."""
+        await _follow(config, certifier, bundles)
+        self._has_news.set()
 
 
 async def run(settings: SecretIssuerSettings) -> None:

@@ -25,9 +25,7 @@ from webhook.api.resources import (
     POD_CERTIFICATE_REQUESTS,
     POD_CERTIFICATE_REQUESTS_V1BETA1,
 )
-from webhook.config import PlatformConfig
-from webhook.followed_file import FollowedFile
-from webhook.replica import end_with, every, run_all, serve, status_probes, stop_on_signals
+from webhook.replica import Replica, end_with, every, run_all, stop_on_signals
 from webhook.signing.audit import AuditLog
 from webhook.signing.configuration import Configuration
 from webhook.signing.missing_sources import MissingSources, old_node
@@ -44,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from webhook.api import Resource
+    from webhook.config import PlatformConfig
+    from webhook.followed_file import FollowedFile
     from webhook.signing.inbox import Inbox
 
 __all__ = ("SignerReplica", "SignerSettings", "run")
@@ -57,7 +57,7 @@ _REDISCOVER_SECONDS: Final = 60.0
 _REQUESTS: Final = (POD_CERTIFICATE_REQUESTS, POD_CERTIFICATE_REQUESTS_V1BETA1)
 
 
-class SignerReplica:
+class SignerReplica(Replica):
     """A running replica.
 
     Args:
@@ -68,10 +68,10 @@ class SignerReplica:
     """
 
     def __init__(self, settings: SignerSettings) -> None:
+        super().__init__(settings)
         self._settings = settings
         self._seen: Surroundings | None = None
         self._inboxes: tuple[Inbox, ...] = ()
-        self._probes = status_probes(settings.host, settings.status_port)
 
     @property
     def is_ready(self) -> bool:
@@ -80,23 +80,6 @@ class SignerReplica:
             self._seen is not None
             and not self._seen.is_stale(STALE_SECONDS)
             and not any(inbox.requests.is_stale(STALE_SECONDS) for inbox in self._inboxes)
-        )
-
-    @property
-    def status_port(self) -> int:
-        """The port of probes and metrics that was bound; 0 before."""
-        return self._probes.bound_port or 0
-
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Answer requests until told to stop, and then end in order.
-
-        Raises:
-            ConfigurationError: The configuration is not valid, or the port is in use.
-        """
-        parse = partial(PlatformConfig.parse, file=self._settings.config.name)
-        file = FollowedFile(self._settings.config, parse)
-        await serve(
-            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
         )
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:

@@ -7,8 +7,8 @@ import asyncio
 
 import pytest
 
+from tests.waiting import eventually
 from tests.webhook.api_double import ApiDouble
-from tests.webhook.signing.world import eventually
 from webhook.api.discovery import await_served, end_when_served_changes, first_served
 from webhook.api.errors import UnreachableError
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1, PODS

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from prometheus_client import REGISTRY
 
+from tests.waiting import eventually
 from tests.webhook.endpoint.world import (
     CONFIG,
     OTHER,
@@ -20,7 +21,6 @@ from tests.webhook.endpoint.world import (
     ZONE,
     document,
 )
-from tests.webhook.signing.world import eventually
 from webhook.api.errors import UnreachableError
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1
 from webhook.endpoint.zone_publication import refresh_hint

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 import trustme
@@ -13,9 +12,9 @@ from kubetls_sdk.exceptions import ConfigurationError, NotReadyError
 from kubetls_sdk.federation import Endpoint, Profile
 from kubetls_sdk.federation.fetch import FetchError, fetch_bundle
 from kubetls_sdk.testing import KubeletVolume
+from tests.waiting import eventually
 from tests.webhook.endpoint.world import OTHER_PATH, PATH, PLATFORM
-from tests.webhook.signing.test_run import status
-from tests.webhook.signing.world import eventually
+from tests.webhook.replicas import running, status
 from webhook.api import Api
 from webhook.api.errors import UnreachableError
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1
@@ -84,19 +83,6 @@ class Web:
         issued.cert_chain_pems[0].write_to_path(self.folder / "tls.crt")
 
 
-@asynccontextmanager
-async def running(replica):
-    """Serve in the background; yields once it is ready, and ends it in order."""
-    stop = asyncio.Event()
-    serving = asyncio.create_task(replica.serve(stop))
-    await eventually(lambda: replica.is_ready or serving.done(), within=10)
-    try:
-        yield serving
-    finally:
-        stop.set()
-        await serving
-
-
 async def fetched(replica, profile, ca, *, roots=None, path=PATH, domain=None):
     """What a partner gets."""
     (port,) = [each.bound_port for each in replica.listeners if each.profile is profile]
@@ -160,9 +146,8 @@ class TestServe:
                 while not await _is_fetched(replica, world.ca, web.roots):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
 
-    async def test_new_configuration(self, settings, world, config, monkeypatch):
+    async def test_new_configuration(self, settings, world, config):
         """A zone that is taken out of the configuration is gone without a restart."""
-        monkeypatch.setattr(run_module, "_LOOK_SECONDS", 0.02)
         replica = EndpointReplica(EndpointSettings(**settings))
         async with running(replica):
             text = config.read_text().splitlines(keepends=True)

@@ -12,8 +12,9 @@ from cryptography import x509
 
 from kubetls_sdk.svid import X509Svid
 from kubetls_sdk.testing import DevelopmentCA
+from tests.waiting import eventually
 from tests.webhook.node.world import PLATFORM, NodeWorld
-from tests.webhook.signing.world import Pools, eventually
+from tests.webhook.signing.world import Pools
 from webhook.api import UnreachableError
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, EVENTS, PODS, SERVICES
 from webhook.config import PlatformConfig

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.waiting import eventually
 from tests.webhook.api_double import ApiDouble
-from tests.webhook.signing.world import SIGNER, Replicas, eventually
+from tests.webhook.signing.world import SIGNER, Replicas
 from webhook import metrics
 from webhook.api import EventRecorder, Informer, Pod
 from webhook.api.resources import EVENTS, NODES, PODS

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
 from kubetls_sdk.exceptions import ConfigurationError
+from tests.waiting import eventually
 from tests.webhook.api_double import ApiDouble
+from tests.webhook.replicas import running, status
 from tests.webhook.secrets.test_issuer import AsSecretIssuer
-from tests.webhook.signing.world import OTHER_SIGNER, PLATFORM, SECRET, eventually
+from tests.webhook.signing.world import OTHER_SIGNER, PLATFORM, SECRET
 from webhook.api import Api
 from webhook.api.resources import (
     LEASES,
@@ -51,29 +52,6 @@ def connected(world, monkeypatch):
     for name in ("__aenter__", "__aexit__"):
         monkeypatch.setattr(AsSecretIssuer, name, getattr(ApiDouble, name), raising=False)
     return world
-
-
-@asynccontextmanager
-async def running(replica):
-    """Serve in the background; yields once it is ready, and ends it in order."""
-    stop = asyncio.Event()
-    serving = asyncio.create_task(replica.serve(stop))
-    await eventually(lambda: replica.is_ready or serving.done(), within=10)
-    try:
-        yield serving
-    finally:
-        stop.set()
-        await serving
-
-
-async def status(port, path):
-    """The status line's number of a probe."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-    line = await reader.readline()
-    writer.close()
-    await writer.wait_closed()
-    return int(line.split()[1])
 
 
 class TestSigner:

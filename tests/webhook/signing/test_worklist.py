@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from tests.webhook.signing.world import eventually
+from tests.waiting import eventually
 from webhook.api.backoff import Backoff
 from webhook.signing.worklist import Again, Lane, Worklist
 

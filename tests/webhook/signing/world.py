@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.waiting import eventually
 from tests.webhook.api_double import ApiDouble
 from webhook.api import EventRecorder, Informer, Pod, Service
 from webhook.api.backoff import Backoff
@@ -304,14 +305,6 @@ def csr(key=None, subject=(), *, encoding=Encoding.DER):
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text) for text in subject])
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
     return builder.sign(key, hashes.SHA256()).public_bytes(encoding)
-
-
-async def eventually(predicate, within=5.0):
-    """Let the event loop run until the predicate is true; return its value."""
-    async with asyncio.timeout(within):
-        while not (value := predicate()):  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.002)
-        return value
 
 
 async def _ended(task):
