@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cluster import ApiStatusError, HollowNode
 from cluster.api import Api
+from kubetls_sdk.testing import DevelopmentCA
+from tests.cluster.account import Account
 from tests.cluster.chart import SYSTEM, one, rendered
 from tests.cluster.chart_world import (
     CERTIFICATES,
@@ -394,3 +396,53 @@ def _changed(secret, changes):
         else:
             body["metadata"][key] = value
     return body
+
+
+BUNDLE = f"{PREFIX}:partner:acme"
+
+
+@pytest.fixture(scope="module")
+def editor(world):
+    """An account that may edit every ClusterTrustBundle, and attest for no signer."""
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bundle-editor"}
+    account = {"kind": "ServiceAccount", "name": "bundle-editor", "namespace": OTHER}
+    rule = {"apiGroups": ["certificates.k8s.io"], "resources": ["clustertrustbundles"]}
+    rules = [{**rule, "verbs": ["get", "create", "update", "patch"]}]
+    path, metadata = "/apis/rbac.authorization.k8s.io/v1", {"name": "bundle-editor"}
+    world.api.post(f"{NAMESPACES}/{OTHER}/serviceaccounts", {"metadata": metadata})
+    world.api.post(f"{path}/clusterroles", {"metadata": metadata, "rules": rules})
+    binding = {"metadata": metadata, "roleRef": role, "subjects": [account]}
+    world.api.post(f"{path}/clusterrolebindings", binding)
+    return Account(world.control_plane, OTHER, "bundle-editor")
+
+
+@pytest.fixture(scope="module")
+def bundle(world):
+    """A partner's bundle, as the leader publishes it."""
+    metadata = {"name": BUNDLE, "labels": {f"{PREFIX}/partner": "acme"}}
+    text = DevelopmentCA("partner.example").bundle.to_pem().decode()
+    spec = {"signerName": f"{PREFIX}/partner", "trustBundle": text}
+    return world.api.post(
+        f"{CERTIFICATES}/clustertrustbundles", {"metadata": metadata, "spec": spec}
+    )
+
+
+class TestTrustBundles:
+    """The API server's own admission: what is published of a partner is not for all to edit."""
+
+    @pytest.mark.parametrize(
+        ("part", "change"),
+        [
+            ("metadata", {"labels": {f"{PREFIX}/partner": "bank"}}),
+            ("metadata", {"annotations": {f"{PREFIX}/bundle-sequence": "0"}}),
+            ("metadata", {"annotations": {f"{PREFIX}/bundle-fetched-at": "2099-01-01T00:00:00Z"}}),
+            ("spec", {"trustBundle": DevelopmentCA("partner.example").bundle.to_pem().decode()}),
+        ],
+        ids=["label", "sequence", "time", "text"],
+    )
+    def test_what_the_leader_remembers(self, editor, bundle, part, change):
+        """Neither text, labels nor annotations can be edited without the verb `attest`."""
+        path = f"{CERTIFICATES}/clustertrustbundles/{BUNDLE}"
+        assert editor.status("GET", path) == OK
+        changed = {**bundle, part: {**bundle[part], **change}}
+        assert "attest" in editor.refusal("PUT", path, changed)
