@@ -150,6 +150,8 @@ class TestSigner:
             (READING, "pods", ""),
             (("list", "watch"), "services", ""),
             (("list", "watch"), "nodes", ""),
+            (("list", "watch"), "csinodes.storage.k8s.io", ""),
+            (("get",), "csidrivers.storage.k8s.io", "csi.kubetls.gauntletwizard.net"),
             (READING, "podcertificaterequests.certificates.k8s.io", ""),
             (("update",), "podcertificaterequests/status.certificates.k8s.io", ""),
             (("list", "watch"), "certificatesigningrequests.certificates.k8s.io", ""),
