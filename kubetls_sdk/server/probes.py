@@ -18,20 +18,15 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.server import ServerState
-
 from kubetls_sdk import metrics
-from kubetls_sdk._context import server_context
 from kubetls_sdk.exceptions import ConfigurationError
-from kubetls_sdk.server._gate import Gate
-from kubetls_sdk.server._handshakes import Handshakes
 from kubetls_sdk.server.bind import bind
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable
 
+    from kubetls_sdk.server._handshakes import Handshakes
     from kubetls_sdk.source import Source
 
 __all__ = ("Probes",)
@@ -73,10 +68,7 @@ class Probes:
     _socket: socket.socket | None = field(default=None, init=False, repr=False)
     _server: asyncio.Server | None = field(default=None, init=False, repr=False)
     _open: dict[asyncio.Transport, None] = field(default_factory=dict, init=False, repr=False)
-    _handshakes: Handshakes = field(
-        default_factory=lambda: Handshakes(_MAX_CONNECTIONS), init=False, repr=False
-    )
-    _state: ServerState = field(default_factory=ServerState, init=False, repr=False)
+    _handshakes: Handshakes | None = field(default=None, init=False, repr=False)
     _is_ready: Callable[[], bool] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -109,9 +101,8 @@ class Probes:
         self._is_ready = is_ready
         if self.metrics_path is not None:
             metrics.enable()
-        context = server_context(source, optional=True) if self.tls else None
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Probe(self) if context is None else self._gate(context),
+            self._gates(source) if self.tls else lambda: _Probe(self),
             sock=cast("socket.socket", self._socket),
         )
 
@@ -123,15 +114,25 @@ class Probes:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self._handshakes.shutdown()
+        if self._handshakes is not None:
+            self._handshakes.shutdown()
         for transport in list(self._open):
             transport.abort()
 
-    def _gate(self, context: ssl.SSLContext) -> asyncio.Protocol:
-        return Gate(
+    def _gates(self, source: Source) -> Callable[[], asyncio.Protocol]:
+        """Make protocols with TLS; what that takes is loaded by nobody who speaks plain HTTP."""
+        from uvicorn.server import ServerState
+
+        from kubetls_sdk._context import server_context
+        from kubetls_sdk.server._gate import Gate
+        from kubetls_sdk.server._handshakes import Handshakes
+
+        context, state = server_context(source, optional=True), ServerState()
+        self._handshakes = handshakes = Handshakes(_MAX_CONNECTIONS)
+        return lambda: Gate(
             context,
-            handshakes=self._handshakes,
-            server_state=self._state,
+            handshakes=handshakes,
+            server_state=state,
             timeout=_SECONDS,
             enter=lambda _connection, _transport, _address: _Probe(self),
         )
