@@ -101,8 +101,13 @@ class HollowNode(lifetime.Owned):
             volume: The volume's name in the pod.
             kind: The plug-in: `projected`, `secret`, `configmap`, `empty-dir`, `csi`.
         """
-        folder = self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
-        return self.as_seen(folder) if kind == "csi" else folder
+        if kind == "csi":
+            return self.as_seen(self.target_of(pod_uid, volume))
+        return self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, kind)
+
+    def target_of(self, pod_uid: str, volume: str) -> Path:
+        """Where the kubelet tells a CSI driver to put a pod's volume."""
+        return self.root / "pods" / pod_uid / "volumes" / volume_folder(volume, "csi")
 
     def as_seen(self, path: Path) -> Path:
         """A path of the node, as it is reached from here: with what is mounted there."""

@@ -128,7 +128,7 @@ class Shop:
         """Where the kubelet wrote the volume of a pod."""
         node = self._nodes[pod["spec"]["nodeName"]]
         found = next(each for each in pod["spec"]["volumes"] if each["name"] == _VOLUME)
-        kind = "secret" if "secret" in found else "projected"
+        kind = next(each for each in ("secret", "csi", "projected") if each in found)
         return node.volume_of(pod["metadata"]["uid"], _VOLUME, kind=kind)
 
     def single(self, namespace: str, name: str) -> dict[str, Any]:

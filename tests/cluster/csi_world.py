@@ -9,10 +9,12 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import urllib.request
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,16 +27,16 @@ from kubetls_sdk.volume_source import VolumeSource
 from tests.cluster.pods import pod
 from tests.waiting import until
 from webhook.names import CSI_DRIVER
+from webhook.node.protocol import csi_pb2 as csi
 from webhook.node.protocol import csi_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cluster.process import Process
     from kubetls_sdk.source import Snapshot
 
-VOLUME = "kubetls"
+VOLUME, STATE_FOLDER = "kubetls", "/var/lib/kubetls"
 NODES = ("node-1", "node-2")
 PLATFORM = """\
 version: 1
@@ -69,6 +71,9 @@ class CsiWorld:
         nodes: By name.
         installation: Of our control plane and the drivers.
         audit: The API server's log.
+
+    Attributes:
+        mounts: Whether the drivers mount.
     """
 
     def __init__(
@@ -77,7 +82,10 @@ class CsiWorld:
         nodes: dict[str, HollowNode],
         installation: Installation,
         audit: Path,
+        *,
+        mounts: bool,
     ) -> None:
+        self.mounts = mounts
         self.control_plane = control_plane
         self.api = control_plane.api
         self.nodes = nodes
@@ -221,6 +229,54 @@ class CsiWorld:
         place = ("pods", "--all", "--overwrite", f"--namespace={SYSTEM}")
         self.kubectl("annotate", *place, touched)
 
+    def request(self, created: dict[str, Any], **changes: Any) -> csi.NodePublishVolumeRequest:
+        """What the kubelet sends for a pod's volume, changed.
+
+        Args:
+            created: The pod.
+            changes: Of the request's fields; `token` and `audience` of the pod's token.
+        """
+        audience = changes.pop("audience", "")
+        token = changes.pop("token", None) or self.token_of(created, audience=audience)
+        uid, node = created["metadata"]["uid"], self.nodes[created["spec"]["nodeName"]]
+        name = f"{uid}{VOLUME}".encode()
+        mount = csi.VolumeCapability.MountVolume()
+        fields: dict[str, Any] = {
+            "volume_id": f"csi-{hashlib.sha256(name).hexdigest()}",
+            "target_path": str(node.target_of(uid, VOLUME)),
+            "volume_capability": csi.VolumeCapability(mount=mount),
+            "readonly": True,
+            "volume_context": self.attributes(created, token, audience),
+        }
+        return csi.NodePublishVolumeRequest(**{**fields, **changes})
+
+    def publish(self, created: dict[str, Any], **changes: Any) -> None:
+        """Ask the driver of a pod's node for its volume, as the kubelet does; see `request`.
+
+        Raises:
+            grpc.RpcError: It refuses.
+        """
+        driver = self.driver(created["spec"]["nodeName"])
+        driver.NodePublishVolume(self.request(created, **changes), timeout=120)
+
+    def homes(self, node: str) -> list[Path]:
+        """The folders of the volumes that a driver keeps."""
+        state = self.nodes[node].host_path(STATE_FOLDER)
+        return sorted(self.nodes[node].as_seen(state).iterdir())
+
+    def mounts_of(self, created: dict[str, Any]) -> list[str]:
+        """The lines of the node's table of mounts that have a pod's volume."""
+        node = self.nodes[created["spec"]["nodeName"]]
+        target = str(node.target_of(created["metadata"]["uid"], VOLUME))
+        table = Path(f"/proc/{node.process.pid}/mountinfo").read_text()
+        return [line for line in table.splitlines() if line.split()[4] == target]
+
+    def logs(self) -> list[str]:
+        """What everybody has written so far: our parts, the kubelets, the API server."""
+        return [
+            each.read_text(errors="replace") for each in self.control_plane.folder.rglob("*.log")
+        ]
+
     def close(self) -> None:
         """Close the connections."""
         for channel in self._channels.values():
@@ -250,7 +306,7 @@ def csi_world(
         installation = enter(
             Installation(control_plane, named, platform=platform, replicas=1, driver=driver)
         )
-        world = CsiWorld(control_plane, named, installation, audit)
+        world = CsiWorld(control_plane, named, installation, audit, mounts=mounts)
         stack.callback(world.close)
         world.wait_for("injector")
         world.wait_for("signer")
