@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from webhook.api import Informer
@@ -84,7 +85,8 @@ class PublishedZones(InformerGroup[str, PublishedBundle]):
         names = {place.zone.name for place in self._places.values()}
         for name in {place.zone.name for place in before} - names:
             for gauge in (AUTHORITIES, SEQUENCE):
-                gauge.remove(name)
+                with suppress(KeyError):  # of one that was never published there is no sequence
+                    gauge.remove(name)
 
     def _place(self, zone: Zone) -> ZonePublication:
         name = _name(zone)

@@ -23,6 +23,7 @@ from tests.webhook.endpoint.world import (
 )
 from webhook.api.errors import UnreachableError
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1
+from webhook.endpoint.metrics import SEQUENCE
 from webhook.endpoint.zone_publication import refresh_hint
 from webhook.names import partner_bundle_name
 
@@ -74,6 +75,21 @@ class TestPaths:
             assert zones.publication_at(OTHER_PATH) is stays
             assert metric("authorities", zone="default") is None
             assert metric("authorities", zone="other") == 1
+
+    async def test_removed_zone_that_was_never_published(self, world, monkeypatch):
+        """It has no sequence to forget, which older metrics libraries take for an error."""
+        SEQUENCE.clear()
+
+        def strict(gauge, *labels):
+            if labels not in gauge._metrics:
+                raise KeyError(labels)
+
+        monkeypatch.setattr(type(SEQUENCE), "remove", strict)
+        world.withdraw()
+        async with world.published() as zones:
+            await zones.follow_zones([OTHER])
+            assert zones.publication_at(PATH) is None
+            assert zones.publication_at(OTHER_PATH) is not None
 
     async def test_new_zone(self, world):
         """A zone that is configured later is served as soon as its bundle was seen."""
