@@ -218,7 +218,7 @@ class PlatformConfig:
             if server is not None and server not in known:
                 raise ConfigurationError(
                     f"partner {partner.name!r}: expected a partner of the trust domain of its"
-                    f" serverId, got {str(server)!r}: without its bundle it cannot be verified"
+                    f" spiffeId, got {str(server)!r}: without its bundle it cannot be verified"
                 )
 
     @classmethod

@@ -13,7 +13,7 @@
       endpoint:
         url: https://10.0.0.7:8443/bundle
         profile: https_spiffe
-        serverId: spiffe://bank.example/ns/spire/sa/bundles
+        spiffeId: spiffe://bank.example/ns/spire/sa/bundles
         bootstrap: |
           -----BEGIN CERTIFICATE-----
 
@@ -56,7 +56,7 @@ PARTNER_FIELDS = frozenset(
     {"name", "trustDomain", "bundle", "endpoint", "zone", "namespaces", *_OF_ENDPOINTS}
 )
 """What a partner may have."""
-ENDPOINT_FIELDS = frozenset({"url", "profile", "webRoots", "roots", "serverId", "bootstrap"})
+ENDPOINT_FIELDS = frozenset({"url", "profile", "webRoots", "roots", "spiffeId", "bootstrap"})
 """What an endpoint may have."""
 REFRESH_FIELDS = frozenset({"minimum", "maximum"})
 """What `refresh` may have."""
@@ -153,8 +153,8 @@ def _endpoint(fields: Fields, domain: TrustDomain) -> tuple[Endpoint, TrustBundl
         return fields.made(Endpoint, values), None
     if useless := fields.first("webRoots", "roots"):
         raise fields.error(f"expected {useless} with https_web only", fields.line_of(useless))
-    if fields.has("serverId"):
-        values["spiffe_id"] = one(fields, "serverId", SpiffeId.parse)
+    if fields.has("spiffeId"):
+        values["spiffe_id"] = one(fields, "spiffeId", SpiffeId.parse)
     endpoint = fields.made(Endpoint, values)
     return endpoint, _bootstrap(fields, endpoint, domain)
 
@@ -166,7 +166,7 @@ def _profile(text: str) -> Profile:
 
 
 def _check_web(fields: Fields) -> None:
-    if useless := fields.first("serverId", "bootstrap"):
+    if useless := fields.first("spiffeId", "bootstrap"):
         raise fields.error(f"expected {useless} with https_spiffe only", fields.line_of(useless))
     if fields.flag("webRoots") == fields.has("roots"):
         raise fields.error("expected webRoots: true or roots with https_web, to verify the server")
@@ -177,7 +177,7 @@ def _bootstrap(fields: Fields, endpoint: Endpoint, domain: TrustDomain) -> Trust
     is_own = server is not None and server.trust_domain == domain
     if is_own != fields.has("bootstrap"):
         raise fields.error(
-            "expected bootstrap, which verifies the first fetch, beside a serverId of the partner's"
+            "expected bootstrap, which verifies the first fetch, beside a spiffeId of the partner's"
             " own trust domain, and only there"
         )
     if not is_own:

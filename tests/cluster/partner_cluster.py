@@ -84,7 +84,7 @@ class PartnerEndpoint:
         endpoint = {
             "url": f"https://127.0.0.1:{self._port}/",
             "profile": "https_spiffe",
-            "serverId": str(self.ca.spiffe_id(SERVER)),
+            "spiffeId": str(self.ca.spiffe_id(SERVER)),
             "bootstrap": self.first.to_pem().decode(),
         }
         entry = {

@@ -63,7 +63,7 @@ FETCHED = [
         "endpoint": {
             "url": "https://203.0.113.7:9443/",
             "profile": "https_spiffe",
-            "serverId": "spiffe://partner.example/bundles",
+            "spiffeId": "spiffe://partner.example/bundles",
         },
         "namespaces": ["pay"],
     },

@@ -179,7 +179,7 @@ PEM = json.dumps(PARTNER_CA.bundle.to_pem().decode())
 WEB = "{url: 'https://a.example/b', profile: https_web, webRoots: true}"
 SPIFFE = (
     "{url: 'https://10.0.0.7:8443/', profile: https_spiffe,"
-    f" serverId: 'spiffe://partner.example/bundles', bootstrap: {PEM}}}"
+    f" spiffeId: 'spiffe://partner.example/bundles', bootstrap: {PEM}}}"
 )
 
 
@@ -218,7 +218,7 @@ class TestEndpoint:
         """The bundle of another partner verifies the server, and may be fetched itself."""
         other = DevelopmentCA("other.example").bundle.to_pem().decode()
         endpoint = (
-            "{url: 'https://b/', profile: https_spiffe, serverId: 'spiffe://other.example/b'}"
+            "{url: 'https://b/', profile: https_spiffe, spiffeId: 'spiffe://other.example/b'}"
         )
         text = fetched(
             endpoint,
@@ -303,8 +303,8 @@ class TestEndpoint:
                 id="roots that are none",
             ),
             pytest.param(
-                fetched(WEB.replace("true", "true, serverId: 'spiffe://a/b'")),
-                "serverId with https_spiffe only",
+                fetched(WEB.replace("true", "true, spiffeId: 'spiffe://a/b'")),
+                "spiffeId with https_spiffe only",
                 id="web with a SPIFFE ID",
             ),
             pytest.param(
@@ -318,7 +318,7 @@ class TestEndpoint:
                 id="spiffe with web roots",
             ),
             pytest.param(
-                fetched(SPIFFE.replace(", serverId: 'spiffe://partner.example/bundles'", "")),
+                fetched(SPIFFE.replace(", spiffeId: 'spiffe://partner.example/bundles'", "")),
                 "expected the SPIFFE ID of the server",
                 id="spiffe without ID",
             ),
@@ -338,15 +338,15 @@ class TestEndpoint:
                 id="bootstrap of nobody",
             ),
             pytest.param(
-                fetched("{url: 'https://a/', profile: https_spiffe, serverId: 'spiffe://o/b'}"),
-                "expected a partner of the trust domain of its serverId",
+                fetched("{url: 'https://a/', profile: https_spiffe, spiffeId: 'spiffe://o/b'}"),
+                "expected a partner of the trust domain of its spiffeId",
                 id="server of a stranger",
             ),
             pytest.param(
                 fetched(
-                    "{url: 'https://a/', profile: https_spiffe, serverId: 'spiffe://example.org/b'}"
+                    "{url: 'https://a/', profile: https_spiffe, spiffeId: 'spiffe://example.org/b'}"
                 ),
-                "expected a partner of the trust domain of its serverId",
+                "expected a partner of the trust domain of its spiffeId",
                 id="server of ours",
             ),
             pytest.param(fetched(WEB, ", refresh: {}"), "minimum or maximum", id="empty refresh"),
@@ -447,8 +447,8 @@ class TestZoneAsPartner:
 
     def test_no_endpoint_is_verified_with_it(self):
         """A partner's server is verified with a partner's bundle, never with a zone's of ours."""
-        endpoint = "{url: 'https://a/', profile: https_spiffe, serverId: 'spiffe://pci.example/b'}"
-        with pytest.raises(ConfigurationError, match="of its serverId"):
+        endpoint = "{url: 'https://a/', profile: https_spiffe, spiffeId: 'spiffe://pci.example/b'}"
+        with pytest.raises(ConfigurationError, match="of its spiffeId"):
             self.config(
                 "{name: card, zone: pci, namespaces: [x]}",
                 f"{{name: a, trustDomain: a.example, namespaces: [x], endpoint: {endpoint}}}",

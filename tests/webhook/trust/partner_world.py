@@ -160,7 +160,7 @@ async def spiffe_world():
         world.endpoint = {
             "url": server.url,
             "profile": "https_spiffe",
-            "serverId": str(ca.spiffe_id(SERVER)),
+            "spiffeId": str(ca.spiffe_id(SERVER)),
             "bootstrap": ca.bundle.to_pem().decode(),
         }
         yield world

@@ -622,7 +622,7 @@ class TestDeclaration:
             entries[0]["endpoint"] = {
                 "url": server.url,
                 "profile": "https_spiffe",
-                "serverId": str(world.ca.spiffe_id(SERVER)),
+                "spiffeId": str(world.ca.spiffe_id(SERVER)),
             }
             entries[1]["endpoint"] = world.endpoint
             text = PLATFORM + yaml.safe_dump({"partners": entries})
