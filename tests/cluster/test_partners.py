@@ -6,7 +6,6 @@ The tests go through the life of one partner, in their order.
 
 from __future__ import annotations
 
-import threading
 import time
 
 import httpx
@@ -19,6 +18,7 @@ from kubetls_sdk.client.httpx import Client
 from kubetls_sdk.source import StaticSource
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.volume_source import VolumeSource
+from tests.cluster.distrust import Seconds
 from tests.cluster.partner_cluster import (
     FILE,
     KUBELET_SECONDS,
@@ -102,28 +102,6 @@ def ask(cluster, volume, service):
             return [client.get(f"{service}{path}").status_code for path in paths]
 
     return run
-
-
-class Seconds:
-    """When the SDK stopped trusting somebody, in monotonic seconds.
-
-    Args:
-        is_over: Tells from a snapshot that it did.
-
-    Attributes:
-        distrusted: When it did.
-        is_over: Set then.
-    """
-
-    def __init__(self, is_over):
-        self.distrusted = None
-        self.is_over = threading.Event()
-        self._test = is_over
-
-    def take(self, snapshot):
-        if self.distrusted is None and self._test(snapshot):
-            self.distrusted = time.monotonic()
-            self.is_over.set()
 
 
 def is_refused(ask):

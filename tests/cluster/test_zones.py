@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from kubetls_sdk.bundle import TrustBundle
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.volume_source import VolumeSource
 from tests.cluster.chart import SYSTEM
+from tests.cluster.distrust import Seconds
 from tests.cluster.zones_world import (
     DOMAINS,
     PARTNERS,
@@ -36,6 +38,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
+PCI = TrustDomain.parse(DOMAINS["payments"])
 KUBELET_SECONDS = 150
 """A kubelet looks at a pod's volumes about once a minute, and later on a busy machine."""
 
@@ -241,15 +244,33 @@ class TestRotation:
         assert links_now(apart) == links
         assert roots(world, "payments") != first
 
-    def test_the_old_root_goes(self, world, apart, links):
-        """When no pod has a certificate under it, it leaves the zone, and only there."""
+    def test_the_old_root_goes(self, world, apart, links, record_property):
+        """When no pod has a certificate under it, it leaves the zone, and only there.
+
+        A running pod's volume loses it with the kubelet's delay, its SDK a second after the file.
+        """
         others = {each: world.bundle(each) for each in ("shop", "lab")}
         pods = world.api.get("/api/v1/namespaces/payments/pods")["items"]
-        for each in pods:
-            if each["metadata"]["name"] != "moved":
-                world.delete(each)
-        until(lambda: world.operator("pci").states() == ["active"], timeout=120)
-        assert len(roots(world, "payments")) == 1
+        (moved,) = (each for each in pods if each["metadata"]["name"] == "moved")
+        folder = world.files(moved, timeout=10)
+        file = folder / f"{DOMAINS['payments']}.trust-bundle.pem"
+        with VolumeSource(folder) as source:
+            seen = Seconds(lambda snapshot: len(snapshot.bundles[PCI]) == 1)
+            source.subscribe(seen.take)
+            for each in pods:
+                if each is not moved:
+                    world.delete(each)
+            until(lambda: len(roots(world, "payments")) == 1, timeout=120)
+            withdrawn = time.monotonic()
+            until(lambda: file.read_bytes().count(b"BEGIN") == 1, KUBELET_SECONDS, interval=0.001)
+            written = time.monotonic()
+            assert seen.is_over.wait(5)
+        found = {"volume": written - withdrawn, "sdk": max(0.0, seen.distrusted - written)}
+        for name, seconds in found.items():
+            record_property(f"old_root_leaves_{name}_seconds", round(seconds, 3))
+        print({name: f"{seconds:.3f} s" for name, seconds in found.items()})  # noqa: T201
+        assert found["sdk"] <= 1
+        until(lambda: world.operator("pci").states() == ["active"], timeout=30)
         assert {each: world.bundle(each) for each in others} == others
         assert links_now(apart) == links
 
