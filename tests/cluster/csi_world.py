@@ -73,6 +73,7 @@ class CsiWorld:
         audit: The API server's log.
 
     Attributes:
+        audience: Of the pods' tokens.
         mounts: Whether the drivers mount.
     """
 
@@ -83,8 +84,10 @@ class CsiWorld:
         installation: Installation,
         audit: Path,
         *,
+        audience: str,
         mounts: bool,
     ) -> None:
+        self.audience = audience
         self.mounts = mounts
         self.control_plane = control_plane
         self.api = control_plane.api
@@ -198,8 +201,9 @@ class CsiWorld:
         """All certificate signing requests that name a node of ours."""
         return self.api.get("/apis/certificates.k8s.io/v1/certificatesigningrequests")["items"]
 
-    def token_of(self, created: dict[str, Any], *, audience: str = "") -> str:
-        """A token that is bound to a pod, as the kubelet has it made."""
+    def token_of(self, created: dict[str, Any], *, audience: str | None = None) -> str:
+        """A token that is bound to a pod, as the kubelet has it made, or for another audience."""
+        audience = self.audience if audience is None else audience
         metadata, spec = created["metadata"], created["spec"]
         account = spec["serviceAccountName"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
@@ -209,9 +213,12 @@ class CsiWorld:
         wanted |= {"audiences": [audience]} if audience else {}
         return self.api.post(path, {"spec": wanted})["status"]["token"]
 
-    def attributes(self, created: dict[str, Any], token: str, audience: str = "") -> dict[str, str]:
+    def attributes(
+        self, created: dict[str, Any], token: str, audience: str | None = None
+    ) -> dict[str, str]:
         """What the kubelet says of a pod when it asks for its volume."""
         metadata = created["metadata"]
+        audience = self.audience if audience is None else audience
         tokens = {audience: {"token": token, "expirationTimestamp": "2100-01-01T00:00:00Z"}}
         found = {
             "ephemeral": "true",
@@ -236,7 +243,7 @@ class CsiWorld:
             created: The pod.
             changes: Of the request's fields; `token` and `audience` of the pod's token.
         """
-        audience = changes.pop("audience", "")
+        audience = changes.pop("audience", self.audience)
         token = changes.pop("token", None) or self.token_of(created, audience=audience)
         uid, node = created["metadata"]["uid"], self.nodes[created["spec"]["nodeName"]]
         name = f"{uid}{VOLUME}".encode()
@@ -306,7 +313,9 @@ def csi_world(
         installation = enter(
             Installation(control_plane, named, platform=platform, replicas=1, driver=driver)
         )
-        world = CsiWorld(control_plane, named, installation, audit, mounts=mounts)
+        world = CsiWorld(
+            control_plane, named, installation, audit, audience=audience, mounts=mounts
+        )
         stack.callback(world.close)
         world.wait_for("injector")
         world.wait_for("signer")
