@@ -22,12 +22,13 @@ import logging
 import os
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubetls_sdk import metrics
 from kubetls_sdk._breather import Breather
+from kubetls_sdk._forks import disown_in_children
+from kubetls_sdk._lifetime import Lifetime
 from kubetls_sdk._policy_text import are_same, attempt_texts, fingerprint_of, read_texts
 from kubetls_sdk._watch import changes
 from kubetls_sdk.authz.policy_set import PolicySet
@@ -35,7 +36,6 @@ from kubetls_sdk.exceptions import ConfigurationError, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
     from typing import Self
 
     from kubetls_sdk.authz.model import Rule
@@ -48,7 +48,7 @@ _SETTLE_SECONDS = 0.05
 _JOIN_SECONDS = 5.0
 
 
-class PolicyFile:
+class PolicyFile(Lifetime):
     """Policy files, and the policy set that they say; a `with` context manager.
 
     Args:
@@ -103,7 +103,7 @@ class PolicyFile:
         texts = read_texts(self.paths)
         self._put(self._parse(texts), fingerprint_of(texts))
         self._thread = threading.Thread(target=self._follow, name="kubetls-policy", daemon=True)
-        _started.add(self)
+        disown_in_children(self)
         self._thread.start()
         return self
 
@@ -129,17 +129,6 @@ class PolicyFile:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         names = ", ".join(map(str, self.paths))
@@ -268,14 +257,3 @@ def read_policies(*paths: str | os.PathLike[str], trust_domain: TrustDomain) -> 
     """
     texts = read_texts(tuple(Path(path) for path in paths))
     return PolicySet.parse(texts, trust_domain=trust_domain)
-
-
-_started: weakref.WeakSet[PolicyFile] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for policy_file in list(_started):
-        policy_file._disown()  # noqa: SLF001 - the same module
-
-
-os.register_at_fork(after_in_child=_disown_all)

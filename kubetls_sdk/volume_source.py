@@ -20,12 +20,13 @@ import os
 import shlex
 import threading
 import time
-import weakref
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from kubetls_sdk._forks import disown_in_children
 from kubetls_sdk._last_good import LastGood
+from kubetls_sdk._lifetime import AsyncLifetime
 from kubetls_sdk._volume_journal import log_problems, log_wait, record_look, record_removed
 from kubetls_sdk._watch import changes
 from kubetls_sdk.bundle import TrustBundleSet
@@ -49,7 +50,6 @@ from kubetls_sdk.volume import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
     from kubetls_sdk.exceptions import CredentialError
@@ -65,7 +65,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class VolumeSource:
+class VolumeSource(AsyncLifetime):
     """Hands out the credentials in a mounted directory and follows their rotation.
 
     Both a `with` and an `async with` context manager. A change is in force within a second, and
@@ -168,7 +168,7 @@ class VolumeSource:
         self._wait(seconds)
         name = f"kubetls-volume-{os.path.basename(self._status.directory)}"
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
-        _started.add(self)
+        disown_in_children(self)
         self._thread.start()
         return self
 
@@ -194,36 +194,6 @@ class VolumeSource:
             thread.join(_JOIN_SECONDS)
         with self._reloading:
             self._forget(SourceClosedError("the source was closed"))
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        import asyncio  # here, so that those who only read a volume do not load an event loop
-
-        try:
-            return await asyncio.to_thread(self.start)
-        except BaseException:
-            self._stop.set()  # A cancelled start must not leave its thread waiting.
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        import asyncio
-
-        await asyncio.to_thread(self.close)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("expected no pickling of a VolumeSource: make one in each worker process")
@@ -351,6 +321,9 @@ class VolumeSource:
         self._last = LastGood()
         self._read = None
 
+    def _give_up(self) -> None:
+        self._stop.set()
+
     def _disown(self) -> None:
         """In a forked child: the thread is not here, and the locks may be held by it."""
         self._reloading = threading.RLock()
@@ -376,17 +349,6 @@ def _missing_at_start(last: LastGood, read: Volume | VolumeError) -> str | None:
         expected = "'<trust-domain>.trust-bundle.pem', 'ca.crt' or 'svid_bundle.pem'"
         return f"{read.directory}: expected a trust bundle ({expected}), got none{unusable}"
     return None
-
-
-_started: weakref.WeakSet[VolumeSource] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for source in list(_started):
-        source._disown()  # noqa: SLF001 - the same module
-
-
-os.register_at_fork(after_in_child=_disown_all)
 
 
 def _advice(place: str | VolumeFiles) -> str:

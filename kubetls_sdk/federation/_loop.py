@@ -68,6 +68,11 @@ class FetchLoop:
         """Whether it was ever started or closed."""
         return bool(self._threads) or self._stop.is_set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to end."""
+        return self._stop.is_set()
+
     def start(self, wait_seconds: float) -> None:
         """Start both threads, and wait at most so long until each endpoint was asked once."""
         for target, name in ((self._fetch, "fetch"), (self._follow, "files")):
@@ -86,10 +91,15 @@ class FetchLoop:
         self._put_in_force()
         self._call(self._refresh)
 
+    def stop(self) -> None:
+        """Tell both threads to end, and who waits for a start; waits for nothing."""
+        self._stop.set()
+        self._ready.set()
+        self._call(lambda: self._ending.set() if self._ending is not None else None)
+
     def close(self) -> None:
         """End both threads; may be called twice."""
-        self._stop.set()
-        self._call(lambda: self._ending.set() if self._ending is not None else None)
+        self.stop()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_SECONDS)

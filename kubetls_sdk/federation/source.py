@@ -16,12 +16,12 @@ Rules:
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kubetls_sdk._forks import disown_in_children
+from kubetls_sdk._lifetime import AsyncLifetime
 from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.exceptions import ConfigurationError, NotReadyError, SourceClosedError
 from kubetls_sdk.federation._loop import FetchLoop
@@ -30,8 +30,8 @@ from kubetls_sdk.federation._store import BundleStore
 from kubetls_sdk.source import Snapshot, Subscribers
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
-    from types import TracebackType
     from typing import Self
 
     from kubetls_sdk.exceptions import CredentialError
@@ -48,7 +48,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class FederatedSource:
+class FederatedSource(AsyncLifetime):
     """Adds the trust bundles of partners to a source; a `with` and an `async with` context manager.
 
     Args:
@@ -144,6 +144,7 @@ class FederatedSource:
             ConfigurationError: The federation file is missing or cannot be used, or the source was
                 started before.
             NotReadyError: The inner source has nothing.
+            SourceClosedError: It was closed meanwhile.
         """
         if self._state is not None or self._loop.is_started:
             raise ConfigurationError("expected a new source, got one that was started before")
@@ -153,8 +154,11 @@ class FederatedSource:
             self._unsubscribe.append(inner.subscribe_early(self._prepare))
         self._unsubscribe.append(inner.subscribe(self._take))
         self._update()
-        _started.add(self)
+        disown_in_children(self)
         self._loop.start(self._wait_seconds)
+        if self._loop.is_stopped:
+            self.close()
+            raise SourceClosedError("the source was closed while it started")
         return self
 
     def close(self) -> None:
@@ -163,32 +167,6 @@ class FederatedSource:
             unsubscribe()
         self._loop.close()
         self._forget(SourceClosedError("the source was closed"))
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        import asyncio
-
-        return await asyncio.to_thread(self.start)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        import asyncio
-
-        await asyncio.to_thread(self.close)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("expected no pickling of a FederatedSource: make one in each process")
@@ -242,6 +220,9 @@ class FederatedSource:
             self._why_none = why
             self._state = self._prepared = None
 
+    def _give_up(self) -> None:
+        self._loop.stop()
+
     def _disown(self) -> None:
         """In a forked child: nobody follows the partners here."""
         self._lock = threading.RLock()
@@ -257,14 +238,3 @@ class FederatedSource:
 
 def _is_made_of(snapshot: Snapshot, inner: Snapshot, bundles: TrustBundleSet) -> bool:
     return snapshot.svid == inner.svid and dict(snapshot.bundles) == dict(bundles)
-
-
-_started: weakref.WeakSet[FederatedSource] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for source in list(_started):
-        source._disown()  # noqa: SLF001 - the same module
-
-
-os.register_at_fork(after_in_child=_disown_all)

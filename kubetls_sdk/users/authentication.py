@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from kubetls_sdk._lifetime import Lifetime
 from kubetls_sdk.exceptions import ConfigurationError, CredentialError, SpiffeIdError
 from kubetls_sdk.spiffe_id import SpiffeId, TrustDomain
 from kubetls_sdk.users.bearer import find_token
@@ -38,7 +39,6 @@ from kubetls_sdk.users.verified import Verified, VerifiedTokens
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
-    from types import TracebackType
     from typing import Self
 
     from kubetls_sdk.source import Source
@@ -69,7 +69,7 @@ class KeysWanted:
 Answer = User | TokenRefused | None
 
 
-class Users:
+class Users(Lifetime):
     """Authenticates end users; a `with` context manager.
 
     Args:
@@ -173,17 +173,6 @@ class Users:
             wait([answer.flight], timeout=_MAX_WAIT_SECONDS)
             answer = self.authenticate(fields, peer)
         return _NO_KEYS_IN_TIME if isinstance(answer, KeysWanted) else answer
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _close_all(self) -> None:
         self._is_open = False

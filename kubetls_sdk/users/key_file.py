@@ -14,11 +14,11 @@ import logging
 import os
 import threading
 import time
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubetls_sdk._forks import disown_in_children
 from kubetls_sdk._watch import changes
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.users.key_set import MAX_TEXT_BYTES, NO_KEYS, KeySet
@@ -93,7 +93,7 @@ class FollowedKeys:
         except (OSError, ConfigurationError) as err:
             raise ConfigurationError(f"{self._path}: {err}") from err
         self._thread = threading.Thread(target=self._follow, name="kubetls-keys", daemon=True)
-        _opened.add(self)
+        disown_in_children(self)
         self._thread.start()
         return self
 
@@ -122,7 +122,7 @@ class FollowedKeys:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
-    def disown(self) -> None:
+    def _disown(self) -> None:
         """In a forked child: the thread is not here, and a removed key would stay."""
         self._stop.set()
         self._looking = threading.Lock()
@@ -166,14 +166,3 @@ class FollowedKeys:
 def _read(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(MAX_TEXT_BYTES + 1)
-
-
-_opened: weakref.WeakSet[FollowedKeys] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for keys in list(_opened):
-        keys.disown()
-
-
-os.register_at_fork(after_in_child=_disown_all)

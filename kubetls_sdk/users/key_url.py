@@ -15,20 +15,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
-import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubetls_sdk import metrics
+from kubetls_sdk._forks import disown_in_children
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.users.jwks_request import FetchError, JwksRequest, check_url
 from kubetls_sdk.users.key_set import NO_KEYS, KeySet
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from kubetls_sdk.users.jwks_request import JwksResponse
@@ -143,7 +143,7 @@ class FetchedKeys:
         if thread is not None:
             thread.join(self._setting.timeout_seconds)
 
-    def disown(self) -> None:
+    def _disown(self) -> None:
         """In a forked child: a fetch that is under way is not here."""
         self._forget()
 
@@ -153,7 +153,7 @@ class FetchedKeys:
         self._thread: threading.Thread | None = None
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[JwksResponse]] | None = None
         self._is_closed = False
-        _opened.add(self)
+        disown_in_children(self)
 
     def _may_look_for(self, kid: str | None, now: float) -> bool:
         """Whether fresh keys may be fetched again for one that is not among them."""
@@ -221,14 +221,3 @@ class FetchedKeys:
             _log.error("keys of %s were not fetched: %s", self._setting.url, error)
         self.error = error
         self._retry_at = self._clock() + self._setting.cooldown_seconds
-
-
-_opened: weakref.WeakSet[FetchedKeys] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for keys in list(_opened):
-        keys.disown()
-
-
-os.register_at_fork(after_in_child=_disown_all)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import threading
@@ -32,7 +33,7 @@ from tests.handshaking import Handshake
 from tests.integration import bundle_server
 from tests.integration.bundle_server import BundleServer
 from tests.integration.origin import stock_server_context
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 SERVER_PATH = "/ns/spire/sa/bundles"
 
@@ -541,6 +542,11 @@ class TestFile:
             assert source.snapshot.generation == 1
 
 
+def _threads():
+    names = [each.name for each in threading.enumerate()]
+    return [name for name in names if name.startswith("kubetls-federation")]
+
+
 class TestLife:
     def test_not_started(self, inner):
         """Before the start there is nothing."""
@@ -554,8 +560,7 @@ class TestLife:
         source.close()
         with pytest.raises(SourceClosedError):
             source.snapshot  # noqa: B018
-        names = [each.name for each in threading.enumerate()]
-        assert [name for name in names if name.startswith("kubetls-federation")] == []
+        assert _threads() == []
         inner.replace(bundles=TrustBundleSet())
         with pytest.raises(ConfigurationError, match="new source"):
             source.start()
@@ -621,13 +626,29 @@ class TestLife:
 
     def test_async(self, inner, partner, partner_ca):
         """It is an async context manager as well."""
-        import asyncio
 
         async def run():
             async with FederatedSource(inner, partners=[partner()]) as source:
                 return domains(source)
 
         assert asyncio.run(run()) == ["example.org", "partner.example"]
+
+    def test_cancelled_async_start(self, inner, partner, web):
+        """A start that is cancelled while it waits leaves no thread behind."""
+        web.act = bundle_server.hold
+
+        async def use():
+            source = FederatedSource(inner, partners=[partner()], wait_seconds=30)
+            task = asyncio.create_task(source.__aenter__())
+            await eventually(_threads)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        began = time.monotonic()
+        asyncio.run(use())  # joins the threads of `asyncio.to_thread`
+        assert time.monotonic() - began < 10
+        assert _threads() == []
 
     def test_arguments(self, inner, partner, tmp_path):
         """Contradictions are errors at construction."""

@@ -109,7 +109,7 @@ class TestKeyFile:
 
     def test_fork(self, opened):
         """A forked child, which nobody tells of a removed key, verifies nobody."""
-        opened.disown()
+        opened._disown()
         assert opened.usable().keys == ()
 
     @pytest.mark.parametrize("wrong", [{"poll_seconds": 0}, {"max_stale_seconds": -1}], ids=str)

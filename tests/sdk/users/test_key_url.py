@@ -289,7 +289,7 @@ class TestClose:
         server.released.clear()
         first = keys.flight(None)
         thread = keys._thread
-        keys.disown()
+        keys._disown()
         assert keys.flight(None) is not first
         server.released.set()
         thread.join(5)
