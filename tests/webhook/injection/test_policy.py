@@ -3,6 +3,8 @@
 
 import json
 
+import pytest
+
 from kubetls_sdk.testing import DevelopmentCA
 from tests.webhook.injection import world
 from webhook.config import PlatformConfig
@@ -56,6 +58,25 @@ class TestBuildPolicies:
             '(request.namespace.startsWith("")) && !(request.namespace == "pay" ||'
             ' request.namespace.startsWith("pay-"))'
         )
+
+    @pytest.mark.parametrize(
+        ("modes", "default", "allowed"),
+        [
+            ("secret, csi", "csi", ["csi"]),
+            ("csi, secret, pod-certificate", "csi", ["csi", "pod-certificate"]),
+            ("pod-certificate, csi", "pod-certificate", ["pod-certificate", "csi"]),
+        ],
+    )
+    def test_modes(self, modes, default, allowed):
+        """The first mode that is not Secret is the default, and pods choose among such."""
+        found = policies(f"namespaces: [{{names: [shop], modes: [{modes}]}}]\n")
+        variables = {each["name"]: each["expression"] for each in found[0]["spec"]["variables"]}
+        assert variables["mode"].endswith(f'.orValue("{default}")')
+        assert f"variables.mode in {json.dumps(allowed)}" in variables["refusal"]
+
+    def test_secrets_alone(self):
+        """A rule with nothing but Secrets has no policy."""
+        assert policies("namespaces: [{names: [shop], modes: [secret]}]\n") == []
 
     def test_an_external_signer(self):
         """Where the first zone is somebody else's to sign for, there is no policy."""
