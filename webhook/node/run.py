@@ -15,7 +15,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from kubetls_sdk import __version__
@@ -26,9 +25,7 @@ from webhook.api.resources import (
     CLUSTER_TRUST_BUNDLES_V1BETA1,
     CONFIG_MAPS,
 )
-from webhook.config import PlatformConfig
 from webhook.delivery.zone_bundles import ZoneBundles
-from webhook.followed_file import FollowedFile
 from webhook.names import CSI_DRIVER, SYSTEM_NAMESPACE
 from webhook.node.certifier import PodCertifier
 from webhook.node.errand import run_errand
@@ -40,12 +37,14 @@ from webhook.node.registration import Registration, registration_socket
 from webhook.node.server import DriverSettings, Server
 from webhook.node.surroundings import NodeSurroundings
 from webhook.node.volume_store import VolumeStore
-from webhook.replica import end_with, run_all, serve, status_probes, stop_on_signals
+from webhook.replica import Replica, end_with, run_all, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from webhook.config import PlatformConfig
+    from webhook.followed_file import FollowedFile
     from webhook.replica import Part
 
 __all__ = ("NodeDriver", "NodeSettings", "run")
@@ -109,7 +108,7 @@ class NodeSettings:
             )
 
 
-class NodeDriver:
+class NodeDriver(Replica):
     """A running driver.
 
     Args:
@@ -120,8 +119,8 @@ class NodeDriver:
     """
 
     def __init__(self, settings: NodeSettings) -> None:
+        super().__init__(settings)
         self._settings = settings
-        self._probes = status_probes(settings.host, settings.status_port)
         self._registration = _registration(settings)
         self._seen: NodeSurroundings | None = None
 
@@ -130,23 +129,6 @@ class NodeDriver:
         """Whether pods get their volumes."""
         is_known = self._registration is None or self._registration.is_registered
         return is_known and self._seen is not None and not self._seen.is_stale(STALE_SECONDS)
-
-    @property
-    def status_port(self) -> int:
-        """The port of probes and metrics that was bound; 0 before."""
-        return self._probes.bound_port or 0
-
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Keep volumes until told to stop, and then end in order.
-
-        Raises:
-            ConfigurationError: The configuration is not valid, or the port is in use.
-        """
-        parse = partial(PlatformConfig.parse, file=self._settings.config.name)
-        file = FollowedFile(self._settings.config, parse)
-        await serve(
-            lambda: self._work(file), stop, probes=self._probes, is_ready=lambda: self.is_ready
-        )
 
     async def _work(self, file: FollowedFile[PlatformConfig]) -> None:
         settings = self._settings
@@ -158,12 +140,12 @@ class NodeDriver:
         ) as seen:
             keeper = Keeper(store, events=seen.events, limit=settings.limit)
             await keeper.take_over()
-            async with self._served(keeper):
-                await self._keep(file, seen, keeper)
+            async with self._served(keeper) as parts:
+                await run_all(self._keep(file, seen, keeper), end_with(parts))
 
     @asynccontextmanager
-    async def _served(self, keeper: Keeper) -> AsyncIterator[None]:
-        """Serve the kubelet, and be known to it."""
+    async def _served(self, keeper: Keeper) -> AsyncIterator[list[Part]]:
+        """Serve the kubelet, and be known to it; yields what runs for that."""
         settings = self._settings
         server = Server(
             keeper,
@@ -176,13 +158,15 @@ class NodeDriver:
                 audience=settings.token_audience,
             ),
         )
+        parts: list[Part] = [server]
         async with AsyncExitStack() as stack:
             await server.start()
             stack.push_async_callback(server.stop)
             if self._registration is not None:
                 await self._registration.start()
                 stack.push_async_callback(self._registration.stop)
-            yield
+                parts.append(self._registration)
+            yield parts
 
     async def _keep(
         self, file: FollowedFile[PlatformConfig], seen: NodeSurroundings, keeper: Keeper
@@ -202,9 +186,6 @@ class NodeDriver:
             keeper.start(_issuer(settings, file, seen, bundles, certifier))
             seen.pods.subscribe(keeper.pod_changed)
             seen.services.subscribe(keeper.service_changed)
-            parts: list[Part] = [seen, certifier.requests, bundles]
-            if self._registration is not None:
-                parts.append(self._registration)
             self._seen = seen
             try:
                 _log.info("node %s has its driver", settings.node_name)
@@ -212,7 +193,7 @@ class NodeDriver:
                     _keep_looking(keeper),
                     _keep_following(file, bundles, keeper),
                     end_when_served_changes(seen.api, resource, *_BUNDLES),
-                    end_with(parts),
+                    end_with((seen, certifier.requests, bundles)),
                 )
             finally:
                 self._seen = None

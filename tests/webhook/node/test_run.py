@@ -19,6 +19,7 @@ from tests.webhook.node.world import PLATFORM, NodeWorld
 from tests.webhook.signing.test_run import status
 from webhook.api import Api
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS
+from webhook.exceptions import WebhookError
 from webhook.names import CSI_DRIVER, bundle_file
 from webhook.node import run as run_module
 from webhook.node.protocol import (
@@ -212,6 +213,17 @@ class TestDriver:
             async with asyncio.timeout(5):
                 while not await is_published():
                     pass
+
+    async def test_lost_socket(self, world, settings, monkeypatch):
+        """A driver whose socket somebody removed is found by nobody: it ends, to begin anew."""
+        monkeypatch.setattr("webhook.replica._LOOK_SECONDS", 0.01)
+        driver = NodeDriver(NodeSettings(**settings | {"registration": None}))
+        serving = asyncio.create_task(driver.serve(asyncio.Event()))
+        await eventually(lambda: driver.is_ready)
+        settings["endpoint"].unlink()
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(serving, 5)
+        assert caught.group_contains(WebhookError)
 
 
 class TestSettings:
