@@ -26,6 +26,7 @@ import yaml
 from kubetls_sdk.exceptions import ConfigurationError
 from webhook.api.api_server import ApiServer
 from webhook.api.errors import InvalidError
+from webhook.api.kubeconfig import read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,8 @@ class Credentials:
         host, port = (os.environ.get(f"KUBERNETES_SERVICE_{key}") for key in ("HOST", "PORT"))
         if not host or not port or not (folder / "token").is_file():
             raise ConfigurationError(
-                "expected a kubeconfig, or a pod with a service account token: got neither"
+                "expected a kubeconfig (set KUBECONFIG), or a pod with a service account token: got"
+                " neither"
             )
         address = f"[{host}]" if ":" in host else host
         server = ApiServer(f"https://{address}:{port}", ssl_ca_cert=str(folder / "ca.crt"))
@@ -91,6 +93,9 @@ class Credentials:
         Raises:
             ConfigurationError: It cannot be read, or does not verify the API server.
         """
+        plain = read_plain(path, context)
+        if plain is not None and plain.token_file is not None:
+            return cls(plain.server, token_file=plain.token_file)
         server, token = await _load(path, context)
         credentials = cls(server, token=token)
         credentials._kubeconfig = (path, context)
@@ -155,6 +160,9 @@ def _is_token(text: str) -> bool:
 
 async def _load(path: Path, context: str | None) -> tuple[ApiServer, str]:
     """The API server of a kubeconfig, and the token for it; empty where it has none."""
+    plain = read_plain(path, context)
+    if plain is not None and plain.token is not None:
+        return plain.server, plain.token
     from kubernetes.aio import config
     from kubernetes.aio.client import Configuration
 

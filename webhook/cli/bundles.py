@@ -17,7 +17,7 @@ __all__ = ("bundles",)
 _FOLDER = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Serve each zone's trust bundle to partners.")
 @config_option
 @click.option(
     "--web-certificate", type=_FOLDER, help="Serve https_web: folder of tls.crt and tls.key."

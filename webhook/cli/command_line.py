@@ -17,10 +17,11 @@ from webhook.cli.zones import zones
 
 __all__ = ("main",)
 
+_SETTINGS = {"auto_envvar_prefix": "KUBETLS", "help_option_names": ["-h", "--help"]}
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-@click.group(context_settings={"auto_envvar_prefix": "KUBETLS"})
+@click.group(context_settings=_SETTINGS)
 def webhook() -> None:
     """Give each pod its key, certificate and trust bundle."""
 

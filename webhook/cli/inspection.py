@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("policy", "preflight")
 
 
-@click.command()
+@click.command(short_help="Say what the cluster lacks.")
 @config_option
 def preflight(config: Path) -> None:
     """Say what the cluster lacks; exit status 1 when it is not enough."""
@@ -40,7 +40,7 @@ async def _findings(config: Path) -> list[Finding]:
         return await look(api, read_platform(config))
 
 
-@click.command()
+@click.command(short_help="Print the injection as MutatingAdmissionPolicies.")
 @config_option
 def policy(config: Path) -> None:
     """Print the injection as MutatingAdmissionPolicies, for clusters without a webhook."""

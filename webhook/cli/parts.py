@@ -61,7 +61,7 @@ def inject(namespace: str, client_names: tuple[str, ...], **settings: Any) -> No
     )
 
 
-@click.command()
+@click.command(short_help="Answer requests for certificates.")
 @config_option
 @click.option(
     "--serving-certificate/--no-serving-certificate",
@@ -90,7 +90,7 @@ def sign(*, serving_certificate: bool, namespace: str, **settings: Any) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Give pods their certificates as Secrets.")
 @config_option
 @_host
 @_status_port
@@ -104,7 +104,7 @@ def secrets(namespace: str, **settings: Any) -> None:
     asyncio.run(run(SecretIssuerSettings(namespace=namespace, kubeconfig=kubeconfig(), **settings)))
 
 
-@click.command()
+@click.command(short_help="Give pods of a node their certificates as volumes.")
 @config_option
 @click.option("--node-name", envvar="NODE_NAME", required=True, help="Of the node.")
 @click.option(

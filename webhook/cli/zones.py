@@ -25,7 +25,7 @@ __all__ = ("zones",)
 _FORMATS = ("text", "mermaid", "svg", "json")
 
 
-@click.command()
+@click.command(short_help="Show zones of trust, and who can reach whom.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
