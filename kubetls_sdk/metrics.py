@@ -234,6 +234,7 @@ class Recorder:
         return found
 
     def close(self) -> None:
+        """Take the metrics out of the registry."""
         for metric in self._metrics.values():
             self.registry.unregister(metric)
 

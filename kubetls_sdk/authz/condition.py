@@ -147,6 +147,7 @@ def _in_one(value: Any, item: Any) -> bool | None:
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool | None]:
     def test(value: Any, operand: Any) -> bool | None:
+        """None: one of them cannot be ordered, or they are of two kinds."""
         kind = _kind(value)
         if kind is None or kind is bool or kind is not _kind(operand):
             return None
@@ -157,6 +158,7 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool |
 
 def _text(compare: Callable[[str, str], bool]) -> Callable[[Any, Any], bool | None]:
     def test(value: Any, operand: Any) -> bool | None:
+        """None: one of them is no text."""
         both = isinstance(value, str) and isinstance(operand, str)
         return compare(value, operand) if both else None
 
@@ -180,6 +182,7 @@ def _any(verdicts: list[bool | None]) -> bool | None:
 
 def _negated(test: Callable[[Any, Any], bool | None]) -> Callable[[Any, Any], bool | None]:
     def negation(value: Any, operand: Any) -> bool | None:
+        """What cannot be told stays so."""
         result = test(value, operand)
         return None if result is None else not result
 

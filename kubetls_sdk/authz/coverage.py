@@ -38,6 +38,7 @@ class _Reach:
         self.tries: dict[str, Node[_Place]] = {}
 
     def add(self, branch: Branch) -> None:
+        """Take what a branch covers."""
         methods = branch.methods or (ANY_HTTP, ANY_OTHER)
         for method in methods:
             trie = self.tries.setdefault(method, Node())

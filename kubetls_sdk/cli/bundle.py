@@ -49,6 +49,7 @@ _FORMS = click.Choice(["pem", "jwks"])
 
 def _parsed(parse: Callable[[str], Any]) -> Callable[..., Any]:
     def convert(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+        """None: the option was not given."""
         try:
             return None if value is None else parse(value)
         except SpiffeIdError as err:
@@ -85,6 +86,7 @@ def bundle() -> None:
 @click.option("--refresh-hint", type=click.IntRange(min=1), help="Seconds; for --format jwks.")
 @_as_json
 def show(
+    *,
     file: Path | None,
     trust_domain: TrustDomain | None,
     volume: str | None,

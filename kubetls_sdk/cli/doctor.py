@@ -35,6 +35,7 @@ class _TrustDomainName(click.ParamType[TrustDomain]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> TrustDomain:
+        """Parse the value of an option."""
         if isinstance(value, TrustDomain):
             return value
         try:

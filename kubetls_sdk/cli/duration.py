@@ -47,6 +47,7 @@ class _Duration(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
+        """Parse the value of an option."""
         if isinstance(value, timedelta):
             return value
         try:

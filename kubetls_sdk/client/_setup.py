@@ -87,7 +87,7 @@ class Setup:
     def _transport(self, kind: type[Any], make: Callable[[ReloadingContext], Any]) -> Any:
         # In this order the libraries' own transports offer them.
         protocols = ("http/1.1", "h2") if self._of_transport.get("http2") else ("http/1.1",)
-        return kind(self._library, self._servers, self._source, make, protocols)
+        return kind(self._library, self._servers, self._source, make=make, alpn_protocols=protocols)
 
     def _make_sync(self, context: ReloadingContext) -> Any:
         return LibraryTransport(self._library, context, self._of_transport)

@@ -57,6 +57,7 @@ class _Transport:
         library: ModuleType,
         servers: Servers,
         source: Source | None,
+        *,
         make: Callable[[ReloadingContext], Any],
         alpn_protocols: Sequence[str],
     ) -> None:
@@ -183,8 +184,8 @@ class SyncTransport(_Transport):
 class AsyncTransport(_Transport):
     """The transport of `AsyncClient`, for asyncio and trio."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeping: set[asyncio.Task[None]] = set()
 

@@ -83,6 +83,7 @@ class ServerAdapter(HTTPAdapter):
 
 class _NoTls(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """Refuse, whatever it is."""
         raise requests.exceptions.InvalidSchema(f"expected an https URL, got {request.url!r}")
 
 

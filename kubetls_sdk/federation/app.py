@@ -42,6 +42,7 @@ def bundle_endpoint(source: Source, **options: Any) -> Application:
     publication = Publication(source, **options)
 
     async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer, and refuse WebSockets."""
         if scope["type"] == "http":
             await _answer(publication, scope, send)
         elif scope["type"] == "lifespan":

@@ -36,7 +36,8 @@ _LONGEST_HINT = 30 * 86400
 
 class _Published(Protocol):
     @property
-    def own_bundle(self) -> TrustBundle | None: ...
+    def own_bundle(self) -> TrustBundle | None:
+        """Of the source's trust domain; None: it is not known."""
 
 
 class PublishedSource(Protocol):

@@ -173,6 +173,7 @@ def with_connection(
         return bind(app, tls, peer)
 
     def connected(scope: dict[str, Any], receive: Any, send: Any, *rest: Any) -> Any:
+        """Call the application with the connection in `extensions`."""
         extensions = scope.get("extensions")
         if extensions is None:
             scope["extensions"] = {"tls": tls, EXTENSION: peer}

@@ -133,6 +133,7 @@ class _Entrance:
         def enter(
             connection: ssl.SSLObject, transport: asyncio.Transport, address: str
         ) -> asyncio.Protocol:
+            """Begin HTTP once the handshake is done."""
             source = listener.source
             peer = PeerConnection(source, None, source.snapshot, address=address)
             listener.hold(peer, transport)
@@ -166,6 +167,7 @@ class _RunningEdge:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listening: socket.socket, poll_seconds: float) -> None:
+        """Answer on this socket, and look at the certificate now and then."""
         self._sockets = [listening]
         await self._server.startup(sockets=self._sockets)
         self._tasks = [
@@ -174,6 +176,7 @@ class _RunningEdge:
         ]
 
     async def stop(self) -> None:
+        """Let requests end, and close the socket."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

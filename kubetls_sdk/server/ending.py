@@ -57,6 +57,7 @@ def end_of_response(connection: PeerConnection, scope: Any) -> Callable[[], None
     task = None if connection.end is not None else asyncio.current_task()
 
     def end() -> None:
+        """Look for the request by its scope, as streams share a connection."""
         requests = connection.requests() if connection.requests is not None else None
         for found, end_request in requests or ():
             if found is scope:
@@ -74,6 +75,7 @@ def end_of_websocket(connection: PeerConnection, session: WebSocketSession) -> C
     """Make the function that closes a WebSocket, whether its client agrees or not."""
 
     def end() -> None:
+        """Say goodbye first, so that a client that listens knows why."""
         session.end("denied")
         if connection.end is not None:
             connection.end(True)

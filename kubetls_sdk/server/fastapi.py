@@ -56,6 +56,7 @@ def requires(
     requirement = Requirement(action, resource, attributes)
 
     async def required(connection: HTTPConnection) -> None:
+        """Raise, as a dependency does, when the policy refuses."""
         refused = await requirement.refusal(connection)
         if refused is None:
             return

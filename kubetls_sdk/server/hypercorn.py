@@ -155,6 +155,7 @@ class _PeerServer(TCPServer):
         )
 
         def end(_: bool) -> None:
+            """Leave the answers that are under way the grace of the sweeper."""
             asyncio.get_running_loop().call_later(config.sweeper.grace, transport.abort)
 
         peer.end = end
@@ -167,6 +168,7 @@ def _rooted(app: Any, root_path: str) -> Any:
     raw_root = root_path.encode("ascii")
 
     def rooted(scope: dict[str, Any], *rest: Any) -> Any:
+        """Put the root in front, as uvicorn does."""
         if scope["type"] != "lifespan":
             scope["path"] = root_path + scope["path"]
             scope["raw_path"] = raw_root + scope["raw_path"]

@@ -111,6 +111,7 @@ def kubetls_source(kubetls_ca: DevelopmentCA) -> SourceFactory:
         trust: Sequence[DevelopmentCA] = (),
         **options: Unpack[LeafOptions],
     ) -> StaticSource:
+        """Issue an SVID and make the source."""
         own = ca if ca is not None else kubetls_ca
         bundles = TrustBundleSet(authority.bundle for authority in (own, *trust))
         return StaticSource(own.issue(path, **options), bundles)
@@ -138,6 +139,7 @@ def kubetls_volume(
         layout: Layout = "spiffe",
         **options: Unpack[LeafOptions],
     ) -> WorkloadVolume:
+        """Issue an SVID and write the volume."""
         directory: Path = tmp_path_factory.mktemp("kubetls-volume")
         own = ca if ca is not None else kubetls_ca
         return WorkloadVolume(directory, own, path, trust=trust, layout=layout, options=options)

@@ -63,13 +63,16 @@ class _ConstantKeys:
     """Keys that are always at hand."""
 
     def usable(self) -> KeySet | None:
+        """The keys."""
         return self.last()
 
     def flight(self, kid: str | None) -> Future[None] | None:
+        """Nothing to wait for."""
         del kid
         return None
 
     def last(self) -> KeySet:
+        """The keys; none by default."""
         return NO_KEYS
 
     def close(self) -> None:

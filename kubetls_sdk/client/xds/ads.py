@@ -153,15 +153,18 @@ class _Connection:
         self._version = 0
 
     def receive(self, data: bytes, resources: Resources) -> None:
+        """Answer what the client asks for."""
         for stream, request in self._http2.receive(data):
             self._request(stream, request, resources)
 
     def announce(self, changed: set[Resource], resources: Resources) -> None:
+        """Send what has changed to streams that asked for it."""
         for (stream, kind), names in self._asked.items():
             if any((kind, name) in changed for name in names):
                 self._respond(stream, kind, resources)
 
     def send_to(self, sock: socket.socket) -> None:
+        """Send what waits to be sent."""
         if self._http2.outgoing:
             sock.sendall(self._http2.outgoing)
             self._http2.outgoing.clear()
