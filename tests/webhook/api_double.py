@@ -113,7 +113,7 @@ class ApiDouble:
 
     # The methods of Api.
 
-    def anonymous(self):
+    def anonymous(self, *, connections=128):
         return self
 
     def with_token(self, token):

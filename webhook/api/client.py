@@ -40,7 +40,7 @@ from webhook.api.requests import (
     watch_request,
 )
 from webhook.api.resources import Resource
-from webhook.api.transport import Transport
+from webhook.api.transport import CONNECTIONS, Transport
 from webhook.api.watching import WatchEvent, watch
 
 if TYPE_CHECKING:
@@ -126,12 +126,15 @@ class Api:
     ) -> None:
         await self._transport.close()
 
-    def anonymous(self) -> Self:
+    def anonymous(self, *, connections: int = CONNECTIONS) -> Self:
         """The same API server by connections of its own, as nobody; open it with `async with`.
 
         For `with_token`: another's requests never share a connection with our own credentials.
+
+        Args:
+            connections: How many at the most; requests wait for their turn.
         """
-        return self._over(self._transport.anonymous())
+        return self._over(self._transport.anonymous(connections))
 
     def with_token(self, token: str) -> Self:
         """The same API server by these connections, as whoever this token is of.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from webhook.api.credentials import Credentials
     from webhook.api.requests import Request
 
-__all__ = ("Transport",)
+__all__ = ("CONNECTIONS", "Transport")
 
 CONNECTIONS: Final = 128
 _READ_BYTES: Final = 2**21  # An event can be larger than what aiohttp buffers by itself.
@@ -54,8 +54,10 @@ class Transport:
         credentials: Credentials,
         *,
         observe: Callable[[str, int, float], None] | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
         self._credentials = credentials
+        self._connections = connections
         self._server = credentials.server
         try:
             self._context = self._server.context()
@@ -70,9 +72,10 @@ class Transport:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._server.host}>"
 
-    def anonymous(self) -> Transport:
-        """Connections of their own to the same API server, as nobody."""
-        return Transport(self._credentials.anonymous(), observe=self._observe)
+    def anonymous(self, connections: int) -> Transport:
+        """At most so many connections of their own to the same API server, as nobody."""
+        anonymous = self._credentials.anonymous()
+        return Transport(anonymous, observe=self._observe, connections=connections)
 
     def with_token(self, token: str) -> Transport:
         """These connections, as whoever this token is of; they are not its own to close."""
@@ -84,7 +87,7 @@ class Transport:
         """Make the pool; needs the running event loop."""
         connector = aiohttp.TCPConnector(
             ssl=self._context,
-            limit=CONNECTIONS,
+            limit=self._connections,
             keepalive_timeout=_IDLE_POOL_SECONDS,
             socket_factory=_socket,
         )

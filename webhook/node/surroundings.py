@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from webhook.api import Api, EventRecorder, Informer, Pod, Service
 from webhook.api.resources import PODS, SERVICES
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ("NodeSurroundings",)
+
+_CONNECTIONS: Final = 4  # Each takes a quarter of a megabyte, and a few serve hundreds of pods.
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class NodeSurroundings:
         mine = f"spec.nodeName={node_name}"
         async with (
             await Api.connect(kubeconfig) as api,
-            api.anonymous() as guests,
+            api.anonymous(connections=_CONNECTIONS) as guests,
             EventRecorder(api, "kubetls-node", instance=node_name) as events,
             Informer(api, PODS, Pod.parse, field_selector=mine) as pods,
             Informer(api, SERVICES, Service.parse) as services,

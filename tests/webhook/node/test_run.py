@@ -50,7 +50,7 @@ def world(folder, monkeypatch):
         return made.api
 
     monkeypatch.setattr(Api, "connect", classmethod(connect))
-    monkeypatch.setattr(made.api, "anonymous", lambda: contextlib.nullcontext(made.guests))
+    monkeypatch.setattr(made.api, "anonymous", lambda **_: contextlib.nullcontext(made.guests))
     return made
 
 
