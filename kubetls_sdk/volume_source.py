@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import threading
 import time
 from dataclasses import replace
@@ -28,6 +27,7 @@ from kubetls_sdk._forks import disown_in_children
 from kubetls_sdk._last_good import LastGood
 from kubetls_sdk._lifetime import AsyncLifetime
 from kubetls_sdk._volume_journal import log_problems, log_wait, record_look, record_removed
+from kubetls_sdk._volume_reader import VolumeReader, missing_at_start
 from kubetls_sdk._watch import changes
 from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.exceptions import (
@@ -38,21 +38,14 @@ from kubetls_sdk.exceptions import (
 )
 from kubetls_sdk.source import Snapshot, Subscribers
 from kubetls_sdk.source_status import BundleStatus, SourceStatus
-from kubetls_sdk.spiffe_id import TrustDomain
-from kubetls_sdk.volume import (
-    Volume,
-    VolumeContent,
-    VolumeFiles,
-    default_directory,
-    parse_volume,
-    read_volume,
-)
+from kubetls_sdk.volume import Volume, VolumeFiles, default_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
     from kubetls_sdk.exceptions import CredentialError
+    from kubetls_sdk.spiffe_id import TrustDomain
 
 __all__ = ("VolumeSource",)
 
@@ -99,9 +92,8 @@ class VolumeSource(AsyncLifetime):
             raise ConfigurationError("expected a directory or files, got both")
         if poll_seconds <= 0 or ready_timeout < 0 or max_stale < timedelta(0):
             raise ConfigurationError("expected poll_seconds > 0, ready_timeout and max_stale >= 0")
-        self._place: str | VolumeFiles = files or os.path.abspath(directory or default_directory())
-        named = trust_domain
-        self._trust_domain = TrustDomain.parse(named) if isinstance(named, str) else named
+        place = files or os.path.abspath(directory or default_directory())
+        self._reader = VolumeReader(place, trust_domain)
         self._poll_seconds = poll_seconds
         self._ready_timeout = ready_timeout
         self._max_stale = max_stale
@@ -112,11 +104,10 @@ class VolumeSource(AsyncLifetime):
         self._reloading = threading.RLock()
         self._thread: threading.Thread | None = None
         self._last = LastGood()
-        self._read: tuple[bytes, Volume | VolumeError] | None = None
         self._changed_at: datetime | None = None
         self._snapshot: Snapshot | None = None
         self._why_none: CredentialError = NotReadyError("expected a started source: use 'with'")
-        self._status = SourceStatus(self._directories()[0])
+        self._status = SourceStatus(self._reader.directories[0])
 
     @property
     def snapshot(self) -> Snapshot:
@@ -202,11 +193,10 @@ class VolumeSource(AsyncLifetime):
         state = self._snapshot.svid if self._snapshot is not None else self._why_none.message
         return f"<VolumeSource {self._status.directory!r}: {state}>"
 
-    def _directories(self) -> list[str]:
-        return [self._place] if isinstance(self._place, str) else self._place.directories()
-
     def _follow(self) -> None:
-        for _ in changes(self._directories(), stop=self._stop, poll_seconds=self._poll_seconds):
+        for _ in changes(
+            self._reader.directories, stop=self._stop, poll_seconds=self._poll_seconds
+        ):
             try:
                 with self._reloading:
                     if not self._stop.is_set():
@@ -221,9 +211,8 @@ class VolumeSource(AsyncLifetime):
             if self._stop.is_set():
                 raise SourceClosedError("the source was closed while it started")
             if time.monotonic() >= deadline:
-                raise NotReadyError(
-                    f"no usable credentials after {seconds:g} s: {missing}{_advice(self._place)}"
-                )
+                advice = self._reader.advice
+                raise NotReadyError(f"no usable credentials after {seconds:g} s: {missing}{advice}")
             if not is_logged:
                 log_wait(seconds, missing)
                 is_logged = True
@@ -233,9 +222,9 @@ class VolumeSource(AsyncLifetime):
         """Look; the reason why that is not enough to start with, or None once it is in force."""
         with self._reloading:
             now = self._clock()
-            read = self._read_volume()
+            read = self._reader.read(self._last)
             last = self._last.after(read, now=now, max_stale=self._max_stale)
-            missing = _missing_at_start(last, read)
+            missing = missing_at_start(last, read)
             if missing is None:
                 self._take(last, read, now)
             else:
@@ -244,31 +233,8 @@ class VolumeSource(AsyncLifetime):
 
     def _look(self) -> None:
         now = self._clock()
-        read = self._read_volume()
+        read = self._reader.read(self._last)
         self._take(self._last.after(read, now=now, max_stale=self._max_stale), read, now)
-
-    def _read_volume(self) -> Volume | VolumeError:
-        """Read the files; parse them only when they are not what they were at the last look."""
-        try:
-            content = read_volume(self._place)
-        except VolumeError as err:
-            return err
-        fingerprint = content.fingerprint()
-        if self._read is None or self._read[0] != fingerprint:
-            self._read = (fingerprint, self._parse(content))
-        return self._read[1]
-
-    def _parse(self, content: VolumeContent) -> Volume | VolumeError:
-        svid = self._last.svid
-        try:
-            return parse_volume(
-                content,
-                trust_domain=self._trust_domain,
-                last_trust_domain=svid.spiffe_id.trust_domain if svid else None,
-            )
-        except Exception as err:  # noqa: BLE001 - trust that cannot be read ages, whatever the reason
-            _log.exception("parsing %s failed", content.directory)
-            return VolumeError(f"cannot be parsed: {type(err).__name__}", path=content.directory)
 
     def _take(self, last: LastGood, read: Volume | VolumeError, now: datetime) -> None:
         """Put a state in force, then report it, then tell the subscribers."""
@@ -306,7 +272,7 @@ class VolumeSource(AsyncLifetime):
     def _new_status(self, read: Volume | VolumeError) -> SourceStatus:
         last, snapshot = self._last, self._snapshot
         return SourceStatus(
-            directory=self._directories()[0],
+            directory=self._reader.directories[0],
             layout=self._status.layout if isinstance(read, VolumeError) else read.layout,
             generation=snapshot.generation if snapshot else 0,
             last_change=self._changed_at,
@@ -319,7 +285,7 @@ class VolumeSource(AsyncLifetime):
         self._why_none = why
         self._snapshot = None
         self._last = LastGood()
-        self._read = None
+        self._reader.forget()
 
     def _give_up(self) -> None:
         self._stop.set()
@@ -333,23 +299,3 @@ class VolumeSource(AsyncLifetime):
         self._forget(
             SourceClosedError("the source belongs to the process before the fork: make one here")
         )
-
-
-def _missing_at_start(last: LastGood, read: Volume | VolumeError) -> str | None:
-    """Why a first look is not enough to start with, or None."""
-    if isinstance(read, VolumeError):
-        return str(read)
-    if last.svid is None:
-        return next(each.text for each in last.problems if each.kind == "svid")
-    own = last.bundles.get(last.svid.spiffe_id.trust_domain)
-    if own is not None and own.error is not None:
-        return str(own.error)
-    if not last.bundles:
-        unusable = "".join(f"; {error}" for error in read.misnamed)
-        expected = "'<trust-domain>.trust-bundle.pem', 'ca.crt' or 'svid_bundle.pem'"
-        return f"{read.directory}: expected a trust bundle ({expected}), got none{unusable}"
-    return None
-
-
-def _advice(place: str | VolumeFiles) -> str:
-    return f"; what to do: kubetls doctor {shlex.quote(place)}" if isinstance(place, str) else ""

@@ -26,8 +26,8 @@ from kubetls_sdk import (
     NotReadyError,
     Source,
     SourceClosedError,
+    _volume_reader,
     metrics,
-    volume_source,
 )
 from kubetls_sdk._context import server_context
 from kubetls_sdk.testing import LAYOUTS, DevelopmentCA, KubeletVolume, volume_files
@@ -303,7 +303,7 @@ class TestRotation:
 
     def test_unchanged_files_are_not_parsed_again(self, quiet, monkeypatch):
         """A poll of unchanged files costs a read, not a parse."""
-        monkeypatch.setattr(volume_source, "parse_volume", None)
+        monkeypatch.setattr(_volume_reader, "parse_volume", None)
         quiet.reload()
 
     def test_removed_root(self, quiet, volume):
@@ -390,7 +390,7 @@ class TestRotation:
 
     def test_a_bug_in_a_look_does_not_end_the_watcher(self, volume, monkeypatch, caplog):
         """An unexpected error is logged and the next change is seen all the same."""
-        original = volume_source.parse_volume
+        original = _volume_reader.parse_volume
         failing = iter([True])
 
         def parse(*args, **options):
@@ -399,7 +399,7 @@ class TestRotation:
             return original(*args, **options)
 
         with VolumeSource(volume.directory) as source:
-            monkeypatch.setattr(volume_source, "parse_volume", parse)
+            monkeypatch.setattr(_volume_reader, "parse_volume", parse)
             volume.write_svid(CA.issue(), [CA.bundle])
             until(lambda: "a bug" in caplog.text)
             volume.write_svid(svid := CA.issue(), [CA.bundle])
@@ -473,7 +473,7 @@ class TestFailures:
         def parse(*_args, **_options):
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(volume_source, "parse_volume", parse)
+        monkeypatch.setattr(_volume_reader, "parse_volume", parse)
         volume.write_svid(CA.issue(), [])
         assert len(quiet.reload().bundles[OWN]) == 1
         clock.now += HOUR
