@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii as _escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kubetls_sdk.audit import AuditRecord
+    from kubetls_sdk._audit_record import AuditRecord
 
 __all__ = (
     "MAX_CHARACTERS",

@@ -19,9 +19,10 @@ import random
 import sys
 import threading
 from time import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kubetls_sdk._audit_line import MAX_CHARACTERS, around, cut, line
+from kubetls_sdk._audit_record import AuditRecord, Event, Verdict
 from kubetls_sdk.checks import decided
 from kubetls_sdk.exceptions import ConfigurationError
 
@@ -43,91 +44,9 @@ __all__ = (
 )
 
 LOGGER = "kubetls.audit"
-Event = Literal["handshake", "connection", "request", "websocket", "grpc", "action"]
-"""What was decided on: a TLS handshake, a living connection, one call of a protocol, or an action
-of the application."""
-
 _MAX_PARTS = 1024
 _log = logging.getLogger(LOGGER)
 _random = random.Random()  # noqa: S311 - picks which allowed requests are written, nothing secret
-
-
-class Verdict(Protocol):
-    """What `record_decision` reads of a decision of `kubetls_sdk.authz`."""
-
-    @property
-    def allowed(self) -> bool:
-        """The whole answer."""
-        ...
-
-    @property
-    def policy(self) -> str | None:
-        """The policy whose rule decided."""
-        ...
-
-    @property
-    def rule(self) -> str | None:
-        """The rule that decided."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why, in one clause."""
-        ...
-
-    @property
-    def shadow(self) -> Verdict | None:
-        """What the shadow policies would have said instead, when that differs."""
-        ...
-
-
-class AuditRecord(NamedTuple):
-    """One line of the audit log; `str()` is its JSON.
-
-    Attributes:
-        time: Seconds since the epoch; in JSON, UTC in ISO 8601 with milliseconds.
-        event: What was decided on, see `Event`.
-        decision: `allow` or `deny`.
-        peer: Address of the peer, as `host:port`.
-        spiffe_id: The identity of the peer, or None for an anonymous one.
-        verified: The peer's proof of `spiffe_id` holds; false when it only claims it, or when its
-            certificate expired or its root was removed meanwhile.
-        method: Of the request.
-        path: Of the request, without its query string.
-        policy: The policy whose rule decided.
-        rule: The rule that decided.
-        reason: Why, in one clause.
-        shadow: `allow` or `deny`: what shadow policies would have said, when that differs.
-        generation: The generation of the source that the peer was last verified under.
-        sample: The share of such records that is written: 1 for every `deny`.
-        tls: Version of TLS, where that is known.
-        user: Issuer and subject of the end user, None without one.
-        checks: The results of the five checks, None where nobody asked for anything yet.
-        forwarded: The identity of the client that a believed proxy has forwarded the request of;
-            `spiffe_id` then is the proxy.
-    """
-
-    time: float
-    event: Event
-    decision: str
-    peer: str | None
-    spiffe_id: str | None
-    verified: bool
-    method: str | None
-    path: str | None
-    policy: str | None
-    rule: str | None
-    reason: str | None
-    shadow: str | None
-    generation: int | None
-    sample: float
-    tls: str | None = None
-    user: tuple[str, str] | None = None
-    checks: Checks | None = None
-    forwarded: str | None = None
-
-    def __str__(self) -> str:
-        return line(self, around(self))
 
 
 class Recorder:
