@@ -22,7 +22,7 @@ from webhook.node.mounts import bind, make_read_only, mount_tmpfs, mounted_at, m
 from webhook.node.target import MissingParentError, Target, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from webhook.node.publication import Publication
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ("Placement", "TmpfsPlacement")
 
 _VOLUME: Final = "volume"
+_SHOWN: Final = "shown"
 _MOST_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -117,14 +118,8 @@ class TmpfsPlacement:
             if self.is_exposed(home, publication):
                 return
             _unmount_ours(target)
-            with target.entered() as descriptor:
-                bind(home / _VOLUME, f"/proc/self/fd/{descriptor}")
-            try:
-                with target.entered() as descriptor:
-                    make_read_only(f"/proc/self/fd/{descriptor}")
-            except BaseException:
-                unmount(target.place)
-                raise
+            with _read_only(home) as shown, target.entered() as descriptor:
+                bind(shown, f"/proc/self/fd/{descriptor}")
 
     def is_exposed(self, home: Path, publication: Publication) -> bool:
         """Whether the target is this volume's folder, and read-only."""
@@ -161,9 +156,34 @@ class TmpfsPlacement:
         while (number := _mount_number(home)) is not None:
             if not _is_ours(number):
                 raise TargetError(f"{home}: expected a mount of ours")
+            _cover_up(home / _SHOWN)
             wipe(home)
             unmount(str(home))
         shutil.rmtree(home)
+
+
+@contextlib.contextmanager
+def _read_only(home: Path) -> Iterator[Path]:
+    """The volume's folder at a second place, for a moment: there it is read-only.
+
+    What is mounted from there is read-only wherever it is seen. A mount that is made read-only
+    after it was made, is so for us alone: on the node, and for who comes after us, it is not.
+    """
+    shown = home / _SHOWN
+    _cover_up(shown)
+    shown.mkdir(mode=0o700, exist_ok=True)
+    bind(home / _VOLUME, str(shown))
+    try:
+        make_read_only(str(shown))
+        yield shown
+    finally:
+        unmount(str(shown))
+
+
+def _cover_up(shown: Path) -> None:
+    """Unmount what a killed process left of `_read_only`."""
+    while shown.is_dir() and _mount_number(shown) is not None:
+        unmount(str(shown))
 
 
 def _unmount_ours(target: Target) -> None:

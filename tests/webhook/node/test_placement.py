@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +20,9 @@ from webhook.node.mounts import mount_tmpfs, mounts, unmount
 from webhook.node.placement import TmpfsPlacement
 from webhook.node.target import TargetError
 from webhook.node.volume_store import VolumeStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[3]
 FILES = {"credential-bundle.pem": b"key and chain"}
@@ -140,6 +145,45 @@ class TestMounts:
         place.mkdir()
         mount_tmpfs(place, name="x", most_bytes=MIB)
         assert [mount.place for mount in mounts() if mount.is_ours] == [place]
+
+
+class TestNode:
+    """What the node, the kubelet and the driver's next container see: mounts that propagate."""
+
+    @in_mount_namespace
+    def test_is_read_only_there_too(self, kubelet: Path, state: Path) -> None:
+        """A mount is read-only from its beginning: what is made so later, is so for us alone."""
+        state.mkdir()
+        for folder in (kubelet, state):
+            run("mount", "--bind", folder, folder)
+            run("mount", "--make-shared", folder)
+        with another_namespace() as mount_table_there:
+            store = opened(state, kubelet)
+            place = filled(store, kubelet)
+            (line,) = (each for each in mount_table_there() if each.split()[4] == str(place))
+            assert {"ro", "nosuid", "nodev", "noexec"} <= set(line.split()[5].split(","))
+            assert [
+                each for each in mount_table_there() if each.split()[4].endswith("/shown")
+            ] == []
+            store.remove("csi-1", place)
+            assert [each for each in mount_table_there() if "kubetls-csi" in each] == []
+
+
+def run(*command: str | Path) -> None:
+    subprocess.run(command, check=True)
+
+
+@contextlib.contextmanager
+def another_namespace() -> Iterator[Callable[[], list[str]]]:
+    """A mount namespace beside this one, by its table of mounts; shared mounts are shared."""
+    command = ["unshare", "--mount", "--propagation=unchanged", "sh", "-c", "echo; read end"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        table = Path(f"/proc/{process.pid}/mountinfo")
+        yield lambda: table.read_text().splitlines()
+        process.communicate(b"\n")
 
 
 class TestFull:
