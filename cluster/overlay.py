@@ -33,6 +33,11 @@ class NodeDriver:
     audience: str = ""
     arguments: tuple[str, ...] = ()
 
+    @classmethod
+    def where(cls, *, may_mount: bool, audience: str = "") -> NodeDriver:
+        """The driver for nodes whose pods may mount, or may not: then with plain folders."""
+        return cls(audience, () if may_mount else ("--placement", "folders"))
+
     def patches(self) -> list[dict[str, Any]]:
         """What it takes, as patches of kustomize."""
         audience = ("--token-audience", self.audience) if self.audience else ()
@@ -80,6 +85,11 @@ class Overlay:
     def parts(self) -> tuple[str, ...]:
         """The parts that are installed; their Deployments are `kubetls-<part>`."""
         return ("injector", "signer", *(["secret-issuer"] if self._secret_namespaces else []))
+
+    @property
+    def node_parts(self) -> tuple[str, ...]:
+        """The parts that are installed on each node; their DaemonSets are `kubetls-<part>`."""
+        return ("node",) if self._driver else ()
 
     def apply(self, control_plane: ControlPlane) -> None:
         """Write the overlay into the cluster's folder and apply it."""

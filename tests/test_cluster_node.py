@@ -162,7 +162,7 @@ class TestConfiguration:
             image_import=["i"],
             images=[],
             kubelet=["k"],
-            kubelet_folder="/k",
+            disk="/d",
             logs="/l",
         )
         assert Plan.read(plan.write(tmp_path / "plan")) == plan

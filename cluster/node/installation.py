@@ -57,21 +57,25 @@ class NodeInstallation:
         path.unlink()
         self._overlay.apply(self._control_plane)
         self._services.serve(NAMESPACE, "kubetls-injector")
-        for part in self._overlay.parts:
+        for part in (*self._overlay.parts, *self._overlay.node_parts):
             self.wait(part)
 
     def wait(self, part: str) -> None:
-        """Wait until the Deployment of a part is as it should be."""
-        rollout = ("rollout", "status", f"--namespace={NAMESPACE}", f"deployment/kubetls-{part}")
+        """Wait until all pods of a part are as they should be."""
+        rollout = ("rollout", "status", f"--namespace={NAMESPACE}", self._workload(part))
         kubectl.run(
             self._control_plane.kubeconfig, *rollout, f"--timeout={_SECONDS}s", seconds=_SECONDS + 5
         )
 
     def roll(self, part: str) -> None:
         """Replace all pods of a part."""
-        order = ("rollout", "restart", f"--namespace={NAMESPACE}", f"deployment/kubetls-{part}")
+        order = ("rollout", "restart", f"--namespace={NAMESPACE}", self._workload(part))
         kubectl.run(self._control_plane.kubeconfig, *order)
         self.wait(part)
+
+    def _workload(self, part: str) -> str:
+        kind = "daemonset" if part in self._overlay.node_parts else "deployment"
+        return f"{kind}/kubetls-{part}"
 
     def pods(self, part: str) -> list[dict[str, Any]]:
         """The pods of a part."""

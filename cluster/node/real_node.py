@@ -78,7 +78,7 @@ class RealNode(lifetime.Owned):
     def close(self) -> None:
         """End everything of the node; its logs stay with the cluster's."""
         self._end()
-        for part in ("containerd", "kubelet"):
+        for part in ("containerd", "disk"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
         super().close()
 
@@ -114,9 +114,13 @@ class RealNode(lifetime.Owned):
         volumes = Path(KUBELET_FOLDER) / "pods" / pod_uid / "volumes"
         return self.as_seen(volumes / volume_folder(volume, kind))
 
-    def as_seen(self, path: Path) -> Path:
+    def as_seen(self, path: Path | str) -> Path:
         """A path of the node, as it is reached from here: with what is mounted there."""
-        return Path(f"/proc/{self._init}/root") / path.relative_to("/")
+        return Path(f"/proc/{self._init}/root") / Path(path).relative_to("/")
+
+    def mounts(self) -> list[str]:
+        """The node's table of mounts, a line each, as proc_pid_mountinfo(5) tells."""
+        return Path(f"/proc/{self._init}/mountinfo").read_text().splitlines()
 
     def log_of(self, namespace: str, pod: str, container: str) -> str:
         """What a container has written so far, all of its starts after each other."""
@@ -164,7 +168,7 @@ class RealNode(lifetime.Owned):
 
     def _start(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True)
-        (self.folder / "kubelet").mkdir(mode=0o750)
+        (self.folder / "disk").mkdir(mode=0o755)
         self._write_plan().write(self._plan)
         self._boot()
 
@@ -213,7 +217,7 @@ class RealNode(lifetime.Owned):
             image_import=[*self._ctr_command(), "images", "import"],
             images=[str(self._write_pause_image())],
             kubelet=self._kubelet(),
-            kubelet_folder=str(self.folder / "kubelet"),
+            disk=str(self.folder / "disk"),
             logs=str(self.folder),
         )
 

@@ -19,9 +19,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# What programs write in fixed places goes away with the node.
-PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib")
-KUBELET_FOLDER = "/var/lib/kubelet"
+# What programs write in fixed places goes away with the node: at once, or with its disk.
+PRIVATE_FOLDERS = ("/run", "/var/log")
+DISK_FOLDER = "/var/lib"
+KUBELET_FOLDER = f"{DISK_FOLDER}/kubelet"
 _START_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 
@@ -38,7 +39,7 @@ class Plan:
     image_import: list[str]
     images: list[str]
     kubelet: list[str]
-    kubelet_folder: str
+    disk: str
     logs: str
 
     def write(self, path: Path) -> Path:
@@ -56,8 +57,7 @@ def main(plan: Plan) -> int:
     """Start the node and stay until a part of it ends."""
     for folder in PRIVATE_FOLDERS:
         _run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
-    Path(KUBELET_FOLDER).mkdir(mode=0o750)
-    _run(["mount", "--bind", plan.kubelet_folder, KUBELET_FOLDER])
+    _run(["mount", "--bind", plan.disk, DISK_FOLDER])
     # As systemd does on a node: what a pod mounts is seen by the kubelet, and by other pods.
     _run(["mount", "--make-rshared", "/"])
     ip = [plan.busybox, "ip"]

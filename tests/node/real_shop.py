@@ -15,7 +15,7 @@ from cluster.node.compiled import compiled
 from cluster.node.installation import NodeInstallation
 from cluster.node.services import Services, options
 from cluster.node.tree import PYTHON_ENVIRONMENT
-from cluster.overlay import Overlay
+from cluster.overlay import NodeDriver, Overlay
 from examples.demo_cluster.manifests import LEGACY, PLATFORM
 from tests.node import manifests
 from tests.node.manifests import NAMESPACE
@@ -47,6 +47,8 @@ class RealShop:
 
     Args:
         folder: For everything that is written.
+        platform: The platform's configuration.
+        driver: The node driver; None: it is not installed.
 
     Attributes:
         control_plane: The cluster.
@@ -55,8 +57,11 @@ class RealShop:
         installation: Our control plane in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, platform: str = _PLATFORM, driver: NodeDriver | None = None
+    ) -> None:
         self._folder = folder
+        self._platform, self._driver = platform, driver
         self._stack = ExitStack()
 
     def __enter__(self) -> RealShop:
@@ -76,7 +81,12 @@ class RealShop:
         self.api = self.control_plane.api
         self.node = enter(RealNode(self.control_plane, "real-1"))
         self.services = enter(Services(self.control_plane, self.node.network, folder))
-        overlay = Overlay(_PLATFORM, secret_namespaces=(LEGACY,), pull_policy="Never")
+        overlay = Overlay(
+            self._platform,
+            secret_namespaces=() if self._driver else (LEGACY,),
+            pull_policy="Never",
+            driver=self._driver,
+        )
         self.installation = NodeInstallation(self.control_plane, self.node, self.services, overlay)
         self.installation.install()
         self.node.import_image(_write_shop_image(folder / "shop.tar"))
