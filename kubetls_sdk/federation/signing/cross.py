@@ -72,13 +72,15 @@ def cross_sign(
             f"expected a path length of at most {partner.path_length}, which is the partner's own"
         )
     issuer.check(now=now, intermediates_below=1 + constraints.path_length)
+    begins = [now - _BACKDATE, issuer.certificate.not_valid_before_utc]
+    begins += [partner.not_before] if partner.not_before is not None else []
     ends = [now + ttl, issuer.certificate.not_valid_after_utc]
     ends += [partner.not_after] if partner.not_after is not None else []
     signed = issuer.sign(
         Content(
             partner.subject,
             partner.public_key,
-            max(now - _BACKDATE, issuer.certificate.not_valid_before_utc),
+            max(begins),
             min(ends),
             _extensions(partner, constraints),
         )

@@ -48,6 +48,7 @@ class PartnerAuthority:
         subject: Its name; not empty.
         public_key: Its key.
         key_identifier: As its own leaves name it.
+        not_before: Beginning of its certificate; None for a CSR.
         not_after: End of its certificate; None for a CSR.
         path_length: Limit of its certificate; None for none.
     """
@@ -56,6 +57,7 @@ class PartnerAuthority:
     subject: x509.Name
     public_key: CertificatePublicKeyTypes
     key_identifier: x509.SubjectKeyIdentifier
+    not_before: datetime | None = None
     not_after: datetime | None = None
     path_length: int | None = None
 
@@ -110,6 +112,7 @@ def _of_certificate(der: bytes, trust_domain: TrustDomain, now: datetime) -> Par
         certificate.subject,
         certificate.public_key(),
         key_identifier(certificate),
+        not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         path_length=limit,
     )

@@ -19,6 +19,7 @@ from kubetls_sdk.federation.signing import (
     SigningAuthority,
     cross_sign,
 )
+from kubetls_sdk.federation.signing.content import Content
 from kubetls_sdk.spiffe_id import TrustDomain
 from kubetls_sdk.testing import DevelopmentCA
 from kubetls_sdk.testing.draft import name_constraints
@@ -112,6 +113,18 @@ class TestCertificate:
         long = sign(ours, pem(theirs.authority), ttl=timedelta(days=36500))
         ends = (ours.authority.not_valid_after_utc, theirs.authority.not_valid_after_utc)
         assert long.not_valid_after_utc == min(ends)
+
+    def test_begins_with_the_partner(self, ours, theirs):
+        """It is not valid before the partner's CA is, however new that one is."""
+        old = theirs.authority
+        begin = (ours.now - timedelta(minutes=1)).replace(microsecond=0)
+        extensions = tuple(
+            (each.value, each.critical)
+            for each in old.extensions
+            if not isinstance(each.value, x509.AuthorityKeyIdentifier)
+        )
+        young = Content(old.subject, old.public_key(), begin, old.not_valid_after_utc, extensions)
+        assert sign(ours, pem(issuer_of(theirs).sign(young))).not_valid_before_utc == begin
 
     def test_of_a_csr(self, ours):
         """A CSR gives name and key; what it asks for has no effect."""
