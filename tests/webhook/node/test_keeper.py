@@ -4,21 +4,32 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubetls_sdk.svid import X509Svid
 from kubetls_sdk.testing import DevelopmentCA
 from tests.waiting import eventually
 from tests.webhook.node.world import PLATFORM, NodeWorld
-from tests.webhook.signing.world import Pools
+from tests.webhook.signing.world import EXTERNAL_SIGNER, Pools
 from webhook.api import UnreachableError
-from webhook.api.resources import CLUSTER_TRUST_BUNDLES, EVENTS, PODS, SERVICES
+from webhook.api.resources import (
+    CERTIFICATE_SIGNING_REQUESTS,
+    CLUSTER_TRUST_BUNDLES,
+    EVENTS,
+    PODS,
+    SERVICES,
+)
 from webhook.config import PlatformConfig
 from webhook.exceptions import IssuanceError
+from webhook.issuance.authority import Authority
+from webhook.issuance.profile import issue
 from webhook.names import NODE_LABEL
 from webhook.node import metrics
 
@@ -234,6 +245,58 @@ class TestRefuse:
         async with world.signer(), world.keeper() as keeper:
             with pytest.raises(IssuanceError, match="does not verify"):
                 await published(world, keeper, body)
+        assert world.files(body) == {}
+
+
+class TestExternalSigner:
+    """Somebody else's signer takes the names from the request, and signs what was approved."""
+
+    @pytest.fixture
+    def world(self, tmp_path, kubetls_ca):
+        pem = repr(kubetls_ca.authority.public_bytes(Encoding.PEM).decode()).replace("'", '"')
+        zone = "{name: default, trustDomain: example.org"
+        external = f"{zone}, externalSigner: {EXTERNAL_SIGNER}, trustBundle: {pem}"
+        return NodeWorld(tmp_path, PLATFORM.replace(zone, external))
+
+    async def sign(self, world, keeper, body, authority, **changes):
+        """Be that signer: sign the pod's request once it is approved."""
+        await eventually(lambda: [each for each in world.requests() if world.verdict(each)])
+        (request,) = world.requests()
+        csr = x509.load_pem_x509_csr(base64.b64decode(request["spec"]["request"]))
+        grant = keeper._issuer.plan(world.publication(body).pod).grant
+        grant = replace(grant, **{"public_key": csr.public_key()} | changes)
+        issued = issue(grant, authority, now=datetime.now(UTC))
+        request["status"]["certificate"] = base64.b64encode(issued.chain_pem).decode()
+        world.api.put(CERTIFICATE_SIGNING_REQUESTS, request)
+        return csr
+
+    @pytest.fixture
+    def authority(self, kubetls_ca):
+        root = kubetls_ca.authority
+        return Authority((root,), kubetls_ca.root.private_key, root)
+
+    async def test_names(self, world, authority):
+        """The request says what the pod is, and the answer is the pod's identity."""
+        body = world.add_pod()
+        world.add_service("web")
+        async with world.signer(), world.keeper() as keeper:
+            publishing = asyncio.create_task(published(world, keeper, body))
+            csr = await self.sign(world, keeper, body, authority)
+            await publishing
+        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert "web.shop.svc" in names.get_values_for_type(x509.DNSName)
+        assert "web.shop.svc" in world.dns_names(body)
+        assert world.leaf(body).public_key() == world.key(body) == csr.public_key()
+
+    async def test_more_than_asked(self, world, authority):
+        """An answer with a name more than was asked for reaches no pod."""
+        world.patience_seconds = 0.5
+        body = world.add_pod()
+        async with world.signer(), world.keeper() as keeper:
+            publishing = asyncio.create_task(published(world, keeper, body))
+            await self.sign(world, keeper, body, authority, dns_names=("bank.shop.svc",))
+            with pytest.raises(IssuanceError, match="names is not what was asked for"):
+                await publishing
         assert world.files(body) == {}
 
 
