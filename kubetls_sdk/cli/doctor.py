@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,8 +116,10 @@ def _lines(evidence: Evidence, findings: Sequence[Finding]) -> Iterator[str]:
         yield f"the image's web roots are replaced by {evidence.trust_store.path} ({ANNOTATION})"
     if not findings:
         yield f"no faults found in {evidence.directory}"
-    for finding in findings:
-        yield f"{finding.severity}: {finding.name}: {finding.fault.meaning}"
-        where = "" if finding.path is None else f"{finding.path}: "
-        yield f"  found  {where}{finding.found}"
-        yield f"  do     {finding.fault.remedy}"
+    for fault, alike in groupby(findings, key=lambda finding: finding.fault):
+        found = list(alike)
+        yield f"{fault.severity}: {found[0].name}: {fault.meaning}"
+        for each in found:
+            where = "" if each.path is None else f"{each.path}: "
+            yield f"  found  {where}{each.found}"
+        yield f"  do     {fault.remedy}"

@@ -399,6 +399,14 @@ class TestDoctor:
         assert self.examine(volume, "--image", str(rootfs)) == [("web-roots", "/etc/ssl/cert.pem")]
         assert self.examine(volume) == []
 
+    def test_said_once(self, rootfs, volume, pem):
+        """What to do about several stores is said once, below them."""
+        put(rootfs, "/etc/ssl/cert.pem", pem)
+        put(rootfs, "/usr/lib/ssl/cert.pem", pem)
+        text = CliRunner().invoke(doctor, [str(volume.directory), "--image", str(rootfs)]).output
+        words = [line.split()[0] for line in text.splitlines()]
+        assert words == ["warning:", "found", "found", "do"]
+
     def test_incomplete(self, rootfs, volume):
         """What could not be looked at is a warning as well."""
         place = rootfs
