@@ -10,6 +10,7 @@ import time
 
 import httpx
 import pytest
+import yaml
 
 from cluster import ApiStatusError, ControlPlane, HollowNode
 from cluster.ports import free_ports
@@ -17,6 +18,7 @@ from kubetls_sdk.bundle import TrustBundle, TrustBundleSet
 from kubetls_sdk.client.httpx import Client
 from kubetls_sdk.source import StaticSource
 from kubetls_sdk.spiffe_id import TrustDomain
+from kubetls_sdk.testing import DevelopmentCA
 from kubetls_sdk.volume_source import VolumeSource
 from tests.cluster.distrust import Seconds
 from tests.cluster.partner_cluster import (
@@ -285,3 +287,25 @@ class TestRemoval:
         """They are refused, as soon as the injector knows."""
         names = (f"late-{number}" for number in range(1000))
         until(lambda: cluster.try_to_create("shop", next(names)) is None, timeout=90, interval=0.5)
+
+
+class TestAnotherTrustDomain:
+    def test_running_pods(self, cluster, volume, ask):
+        """The name's new authorities never get into the file of its last trust domain."""
+        ours = cluster.endpoint.ca.bundle
+        for bundle, expected in ((ours, ours), (DevelopmentCA("bank.example").bundle, NOBODY)):
+            pem = bundle.to_pem().decode()
+            entry = {"name": "acme", "trustDomain": str(bundle.trust_domain), "bundle": pem}
+            text = yaml.safe_dump({"partners": [{**entry, "namespaces": ["shop"]}]})
+            cluster.installation.configure(PLATFORM + text)
+            until(lambda wanted=pem: published_text(cluster) == wanted, timeout=90)
+            cluster.touch("shop")
+            until(lambda wanted=expected: bundle_in(volume, PARTNER) == wanted, KUBELET_SECONDS)
+        until(lambda: is_refused(ask), timeout=5)
+
+
+def published_text(cluster):
+    """What is published of the partner, of whichever trust domain."""
+    if not cluster.api.exists(PARTNER_BUNDLE):
+        return ""
+    return cluster.api.get(PARTNER_BUNDLE)["spec"]["trustBundle"]
