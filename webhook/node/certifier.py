@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Never
 
 from webhook.api import ApiError, ForbiddenError, Informer
 from webhook.api.resources import CERTIFICATE_SIGNING_REQUESTS
@@ -64,13 +64,12 @@ class PodCertifier:
         self._guests = guests
         self._node_name = node_name
         self._answers = Answers(patience_seconds)
-        self.requests: Informer[Answer] = Informer(
+        self.requests: Informer[Never] = Informer(
             api,
             CERTIFICATE_SIGNING_REQUESTS,
-            self._parse,
+            self._hear,
             label_selector=f"{NODE_LABEL}={node_name}",
         )
-        self.requests.subscribe(self._answers.take)
 
     async def certify(
         self, pod: PodReference, token: str, grant: Grant, request_pem: bytes
@@ -141,5 +140,7 @@ class PodCertifier:
             },
         }
 
-    def _parse(self, body: Mapping[str, Any]) -> Answer | None:
-        return Answer.parse(body) if body["metadata"]["name"] in self._answers else None
+    def _hear(self, body: Mapping[str, Any]) -> None:
+        """Hand an answer to whoever waits for it; of requests themselves nothing is kept."""
+        if body["metadata"]["name"] in self._answers:
+            self._answers.take(None, Answer.parse(body))
