@@ -43,7 +43,7 @@ class Inbox:
         resource: Their kind.
         parse: What is kept of one; None: it is left alone.
         answer: Answers one, given how often it was tried in vain; raises `Again`.
-        order: Lane and deadline of one.
+        order: Lane, deadline and owner of one.
         replicas: Among which the requests are divided.
         record: Of the work.
         limit: How many answers are under way at once.
@@ -57,7 +57,7 @@ class Inbox:
         *,
         parse: Callable[[Mapping[str, Any]], PendingRequest | None],
         answer: Callable[[PendingRequest, int], Awaitable[None]],
-        order: Callable[[PendingRequest], tuple[Lane, float | None]],
+        order: Callable[[PendingRequest], tuple[Lane, float | None, str]],
         replicas: Replicas,
         record: Record,
         limit: int = 32,
@@ -119,8 +119,8 @@ class Inbox:
     def _offer(self, request: PendingRequest) -> None:
         if request.key not in self.worklist:
             self._arrivals.setdefault(request.key, time.monotonic())
-            lane, deadline = self._order(request)
-            self.worklist.add(request.key, lane=lane, deadline=deadline)
+            lane, deadline, owner = self._order(request)
+            self.worklist.add(request.key, lane=lane, deadline=deadline, owner=owner)
 
     async def _attempt(self, key: Key, attempt: int) -> None:
         pending = self.requests.get(key)

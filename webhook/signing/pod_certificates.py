@@ -93,11 +93,11 @@ class PodCertificates:
             self._expiries[request.subject_uid] = request.not_after
         return request
 
-    def _order(self, pending: PendingRequest) -> tuple[Lane, float | None]:
+    def _order(self, pending: PendingRequest) -> tuple[Lane, float | None, str]:
         pod = self._signer.pods.get(pending.key[0], _spec(pending)["podName"])
         is_running = pod is not None and pod.phase == "Running"
         lane = Lane.RENEWAL if is_running else Lane.NEW
-        return lane, self._expiries.get(pending.subject_uid)
+        return lane, self._expiries.get(pending.subject_uid), pending.subject_uid
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old

@@ -103,14 +103,15 @@ class SigningRequests:
         labels = body["metadata"].get("labels") or {}
         return NODE_LABEL in labels or body["spec"].get("username") == self._secret_issuer
 
-    def _order(self, pending: PendingRequest) -> tuple[Lane, float | None]:
+    def _order(self, pending: PendingRequest) -> tuple[Lane, float | None, str]:
+        """A pod can make as many requests as it likes: they are in its own way, in no other's."""
         try:
             requester = self._requester(pending)
         except IssuanceError:
-            return Lane.NEW, None
+            return Lane.NEW, None, (pending.body or {})["spec"].get("username") or ""
         pod = self._signer.pods.get(requester.namespace, requester.pod_name)
         is_running = pod is not None and pod.phase == "Running"
-        return (Lane.RENEWAL if is_running else Lane.NEW), None
+        return (Lane.RENEWAL if is_running else Lane.NEW), None, requester.pod_uid
 
     async def _answer(self, pending: PendingRequest, attempt: int) -> None:
         request = None

@@ -5,9 +5,13 @@ Rules:
     1. A key is in the list once, however often it is added, until its work is done.
     2. New requests and renewals take turns: a burst of either never starves the other. New ones go
        by arrival, renewals by deadline.
-    3. Nothing is given up: failed work comes back with back-off and full jitter until it is done
+    3. Within a lane, owners take turns: however many keys one has on the list, the first of
+       another waits for no more than one of them.
+    4. Nothing is given up: failed work comes back with back-off and full jitter until it is done
        or forgotten.
-    4. Everything runs on one event loop; the list has no lock.
+    5. Everything runs on one event loop; the list has no lock.
+
+Spec: P. Goyal et al., "Start-time Fair Queuing" (1996), with a cost of one for each key.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ __all__ = ("Again", "Lane", "Worklist")
 _log = logging.getLogger(__name__)
 
 K = TypeVar("K")
+_Turn = tuple[int, float, int, K, str]
+"""Round, order within it, ticket, key, owner."""
 
 
 class Lane(IntEnum):
@@ -56,6 +62,7 @@ class Again(Exception):  # noqa: N818 - a request to the list, not a fault
 class _Entry:
     lane: Lane
     deadline: float
+    owner: str
     backoff: Backoff
     is_under_way: bool = False
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
@@ -87,7 +94,9 @@ class Worklist(Generic[K]):
         self._limit = limit
         self._backoff = backoff
         self._entries: dict[K, _Entry] = {}
-        self._lanes: dict[Lane, list[tuple[float, int, K]]] = {lane: [] for lane in Lane}
+        self._lanes: dict[Lane, list[_Turn[K]]] = {lane: [] for lane in Lane}
+        self._rounds = dict.fromkeys(Lane, 0)
+        self._following: dict[tuple[Lane, str], int] = {}
         self._tickets = itertools.count(1)
         self._turn = Lane.NEW
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,17 +114,20 @@ class Worklist(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._entries
 
-    def add(self, key: K, *, lane: Lane = Lane.NEW, deadline: float | None = None) -> None:
+    def add(
+        self, key: K, *, lane: Lane = Lane.NEW, deadline: float | None = None, owner: str = ""
+    ) -> None:
         """Put a key on the list, unless it is there.
 
         Args:
             key: What to work on.
             lane: Whose turn it takes.
             deadline: Unix time that orders renewals; None: as urgent as if it were now.
+            owner: Who takes turns with others; empty: keys of nobody are in nobody's way.
         """
         if key not in self._entries:
             at = time.time() if deadline is None else deadline
-            entry = _Entry(lane, at, self._backoff())
+            entry = _Entry(lane, at, owner, self._backoff())
             self._entries[key] = entry
             self._enqueue(key, entry)
 
@@ -161,8 +173,24 @@ class Worklist(Generic[K]):
         entry.queued_at = time.monotonic()
         entry.ticket = next(self._tickets)
         order = entry.deadline if entry.lane is Lane.RENEWAL else float(entry.ticket)
-        heapq.heappush(self._lanes[entry.lane], (order, entry.ticket, key))
+        turn = (self._round_of(entry), order, entry.ticket, key, entry.owner)
+        heapq.heappush(self._lanes[entry.lane], turn)
         self._start_some()
+
+    def _round_of(self, entry: _Entry) -> int:
+        """The round in which a key has its turn: that of now, or the one after its owner's last."""
+        now = self._rounds[entry.lane]
+        if not entry.owner:
+            return now
+        owner = (entry.lane, entry.owner)
+        found = max(now, self._following.get(owner, 0))
+        self._following[owner] = found + 1
+        return found
+
+    def _begin_round(self, lane: Lane, number: int, owner: str) -> None:
+        self._rounds[lane] = max(self._rounds[lane], number)
+        if self._following.get((lane, owner)) == number + 1:  # It has nothing more in the queue.
+            del self._following[lane, owner]
 
     def _start_some(self) -> None:
         while not self._is_closed and len(self._tasks) < self._limit:
@@ -181,7 +209,8 @@ class Worklist(Generic[K]):
         for lane in (self._turn, Lane(1 - self._turn)):
             queue = self._lanes[lane]
             while queue:
-                _, ticket, key = heapq.heappop(queue)
+                number, _, ticket, key, owner = heapq.heappop(queue)
+                self._begin_round(lane, number, owner)
                 entry = self._entries.get(key)
                 if entry is not None and entry.ticket == ticket:
                     entry.is_under_way = True

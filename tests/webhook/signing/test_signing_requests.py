@@ -340,3 +340,22 @@ class TestExternalSigner:
         async with world.signer():
             await world.answered(request)
         assert world.verdict(request) == {"Denied": "NotAllowedInNamespace"}
+
+
+class TestFlood:
+    @pytest.mark.parametrize("phase", ["Pending", "Running"], ids=["new", "renewal"])
+    async def test_others_are_answered_meanwhile(self, world, phase):
+        """A pod that asks again and again is in its own way, and in no other pod's."""
+        flooding = world.add_pod("flooding", phase=phase)
+        asked = [world.signing_request(flooding, by=POD_USER) for _ in range(400)]
+
+        def answered():
+            return sum(bool(world.verdict(each)) for each in asked)
+
+        async with world.signer():
+            await eventually(lambda: answered() > 20)
+            other = world.signing_request(world.add_pod(phase=phase), by=POD_USER)
+            before = answered()
+            await settled(world, other)
+            assert answered() - before < 100
+            await eventually(lambda: answered() == len(asked))

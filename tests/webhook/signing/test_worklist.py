@@ -85,6 +85,36 @@ class TestOrder:
         await eventually(lambda: len(worklist) == 0)
         assert work.done == ["first", "soon", "middle", "late"]
 
+    @pytest.mark.parametrize("lane", list(Lane))
+    async def test_flood_is_in_its_own_way(self, work, lane):
+        """What one owner has on the list in great number holds nobody else up."""
+        work.gate.clear()
+        worklist = Worklist(work, limit=1)
+        for number in range(1000):
+            worklist.add(f"flood-{number}", lane=lane, deadline=1.0, owner="flood")
+        work.gate.set()
+        await eventually(lambda: len(work.done) > 100)
+        done = len(work.done)
+        for number in range(10):
+            worklist.add(f"other-{number}", lane=lane, deadline=2.0, owner=f"other-{number}")
+        worklist.add("second", lane=lane, deadline=2.0, owner="other-0")
+        await eventually(lambda: len(worklist) == 0)
+        assert max(work.done.index(f"other-{number}") for number in range(10)) < done + 13
+        assert work.done.index("second") < done + 16
+        assert worklist._following == {}
+
+    async def test_owners_that_are_forgotten(self, work):
+        """Of an owner whose keys are forgotten before their turn, nothing is remembered."""
+        work.gate.clear()
+        worklist = Worklist(work, limit=1)
+        for number in range(10):
+            worklist.add(f"key-{number}", owner=f"owner-{number}")
+        for number in range(1, 10):
+            worklist.forget(f"key-{number}")
+        work.gate.set()
+        await eventually(lambda: len(worklist) == 0 and not worklist._tasks)
+        assert (work.done, worklist._following) == (["key-0"], {})
+
     async def test_key_is_done_once(self, work):
         """A key that is added while it waits, or is under way, is done once."""
         work.gate.clear()
