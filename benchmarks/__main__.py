@@ -28,6 +28,7 @@ BENCHMARKS = (
     "issuance",
     "admission",
     "burst",
+    "csi",
     "users",
 )
 REPORT = Path("build/bench.json")

@@ -292,7 +292,12 @@ class CsiWorld:
 
 @contextmanager
 def csi_world(
-    folder: Path, *, audience: str = "", platform: str = PLATFORM, nodes: tuple[str, ...] = NODES
+    folder: Path,
+    *,
+    audience: str = "",
+    platform: str = PLATFORM,
+    nodes: tuple[str, ...] = NODES,
+    is_audited: bool = True,
 ) -> Iterator[CsiWorld]:
     """Install everything, and remove it at the end.
 
@@ -301,13 +306,16 @@ def csi_world(
         audience: Of the pods' tokens; the API server takes it beside its own.
         platform: The platform's configuration.
         nodes: Names of the nodes.
+        is_audited: Whether the API server writes down everything; it is slower then.
     """
     folder.mkdir(exist_ok=True)
     audit, mounts = folder / "audit.log", may_mount()
-    driver = NodeDriver(audience, () if mounts else ("--placement", "folders"))
+    driver = NodeDriver.where(may_mount=mounts, audience=audience)
     with ExitStack() as stack:
         enter = stack.enter_context
-        control_plane = enter(ControlPlane(folder / "c", options=_options(folder, audit, audience)))
+        flags = [*(_auditing(folder, audit) if is_audited else ()), *_accepting(audience)]
+        options = Options(more={"kube-apiserver": flags})
+        control_plane = enter(ControlPlane(folder / "c", options=options))
         running = [enter(HollowNode(control_plane, name, mounts=mounts)) for name in nodes]
         named = {node.name: node for node in running}
         installation = enter(
@@ -324,14 +332,15 @@ def csi_world(
         yield world
 
 
-def _options(folder: Path, audit: Path, audience: str) -> Options:
+def _auditing(folder: Path, audit: Path) -> list[str]:
     policy = folder / "audit-policy.json"
     policy.write_text(json.dumps(_AUDIT))
-    flags = [f"--audit-policy-file={policy}", f"--audit-log-path={audit}"]
-    if audience:
-        own = "https://kubernetes.default.svc"
-        flags.append(f"--api-audiences={own},{audience}")
-    return Options(more={"kube-apiserver": flags})
+    return [f"--audit-policy-file={policy}", f"--audit-log-path={audit}"]
+
+
+def _accepting(audience: str) -> list[str]:
+    own = "https://kubernetes.default.svc"
+    return [f"--api-audiences={own},{audience}"] if audience else []
 
 
 def _is_answered(ask: Any) -> bool:

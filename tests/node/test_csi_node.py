@@ -18,7 +18,7 @@ from cluster.overlay import NodeDriver
 from tests.node import manifests
 from tests.node.manifests import NAMESPACE
 from tests.node.real_shop import IDENTITIES, RealShop
-from tests.node.test_walk import MOUNTS, certificates, names, owner, written
+from tests.node.test_walk import MOUNTS, certificates, holding, names, owner
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class TestVolume:
         lines = (files(shop, pod) / "credential-bundle.pem").read_bytes().splitlines()
         assert lines[0].endswith(b" PRIVATE KEY-----")
         folder = shop.control_plane.folder
-        assert [path for path in written(folder) if lines[2] in path.read_bytes()] == []
+        assert holding(folder, lines[2]) == []
         secrets = shop.api.get(f"/api/v1/namespaces/{NAMESPACE}/secrets")["items"]
         assert secrets == []
 
