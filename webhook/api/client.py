@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from webhook.api.credentials import Credentials
 from webhook.api.errors import (
@@ -27,13 +27,13 @@ from webhook.api.errors import (
     NotFoundError,
     UnreachableError,
 )
+from webhook.api.paging import PAGE_SIZE, ObjectList, pages
 from webhook.api.requests import (
     Request,
     apply_request,
     create_request,
     delete_request,
     get_request,
-    list_request,
     patch_request,
     replace_request,
     selection,
@@ -46,7 +46,6 @@ from webhook.api.watching import WatchEvent, watch
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
 __all__ = (
@@ -63,16 +62,6 @@ __all__ = (
     "UnreachableError",
     "WatchEvent",
 )
-
-PAGE_SIZE = 500
-_PAGE_SECONDS = 60.0
-
-
-class ObjectList(NamedTuple):
-    """Objects, and the resource version from which a watch goes on without a gap."""
-
-    items: list[dict[str, Any]]
-    resource_version: str
 
 
 class Api:
@@ -118,12 +107,7 @@ class Api:
         self._transport.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         await self._transport.close()
 
     def anonymous(self, *, connections: int = CONNECTIONS) -> Self:
@@ -179,11 +163,12 @@ class Api:
         """Read all objects that match, page by page; begins anew, unpaged, when a page expired."""
         query = selection(field_selector, label_selector)
         try:
-            pages = [page async for page in self._pages(resource, namespace, query)]
+            read = [page async for page in pages(self._transport, resource, namespace, query)]
         except GoneError:
-            pages = [page async for page in self._pages(resource, namespace, query, size=0)]
-        items = [item for page in pages for item in page.items]
-        return ObjectList(items, pages[-1].resource_version)
+            whole = pages(self._transport, resource, namespace, query, size=0)
+            read = [page async for page in whole]
+        items = [item for page in read for item in page.items]
+        return ObjectList(items, read[-1].resource_version)
 
     def pages(
         self,
@@ -201,7 +186,7 @@ class Api:
             ApiError: Any other failure.
         """
         query = selection(field_selector, label_selector)
-        return self._pages(resource, namespace, query, size=size)
+        return pages(self._transport, resource, namespace, query, size=size)
 
     async def create(
         self,
@@ -348,25 +333,6 @@ class Api:
         """
         answer = await self._transport.send(Request("GET", "/version", "get version"))
         return _number(answer.get("major")), _number(answer.get("minor"))
-
-    async def _pages(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        query: dict[str, str],
-        *,
-        size: int = PAGE_SIZE,
-    ) -> AsyncGenerator[ObjectList, None]:
-        if size:
-            query = query | {"limit": str(size)}
-        token: str | None = ""
-        while token is not None:
-            asked = query | ({"continue": token} if token else {})
-            request = list_request(resource, namespace, asked)
-            answer = await self._transport.send(request, seconds=_PAGE_SECONDS)
-            metadata = answer.get("metadata") or {}
-            token = metadata.get("continue") or None
-            yield ObjectList(answer.get("items") or [], metadata.get("resourceVersion", ""))
 
 
 def _number(text: object) -> int:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from webhook.api.backoff import Backoff
 from webhook.api.errors import ApiError, GoneError
+from webhook.api.subscribers import Subscribers
 from webhook.api.watching import BOOKMARK, WatchEvent
 from webhook.exceptions import WebhookError
 
@@ -99,7 +100,7 @@ class Informer(Generic[T]):
         self._backoff = backoff or Backoff()
         self._clock = clock
         self._objects: dict[_Key, T] = {}
-        self._subscribers: list[Callable[[T | None, T | None], None]] = []
+        self._subscribers = Subscribers[[T | None, T | None]](self._tell_failure)
         self._is_synced = asyncio.Event()
         self._version: str | None = None
         self._apart_since: float | None = clock()
@@ -195,14 +196,9 @@ class Informer(Generic[T]):
         Returns:
             A function that ends the subscription.
         """
-        self._subscribers.append(callback)
+        unsubscribe = self._subscribers.add(callback)
         for known in self.values():
-            self._tell(callback, None, known)
-
-        def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
-
+            self._subscribers.tell_one(callback, None, known)
         return unsubscribe
 
     async def _list(self) -> None:
@@ -277,17 +273,11 @@ class Informer(Generic[T]):
         else:
             self._objects[key] = new
         if old != new:
-            for callback in tuple(self._subscribers):
-                self._tell(callback, old, new)
+            self._subscribers.tell(old, new)
 
-    def _tell(
-        self, callback: Callable[[T | None, T | None], None], old: T | None, new: T | None
-    ) -> None:
-        try:
-            callback(old, new)
-        except Exception:  # noqa: BLE001 - one subscriber's mistake must not blind the others
-            self._count("subscriber")
-            _log.exception("a subscriber of %s failed", self._resource.plural)
+    def _tell_failure(self) -> None:
+        self._count("subscriber")
+        _log.exception("a subscriber of %s failed", self._resource.plural)
 
     async def _pause(self, error: ApiError | None) -> None:
         if error is not None:

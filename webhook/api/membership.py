@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from webhook.api.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from webhook.api.lease import Lease, Sighting, holder, parse_time
 from webhook.api.resources import LEASES
+from webhook.api.subscribers import Subscribers
 from webhook.names import annotation
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Membership:
         self._alive_until = float("-inf")
         self._sightings: dict[str, tuple[str, Sighting]] = {}
         self._told: tuple[str, ...] = ()
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers = Subscribers[[]](_tell_failure)
         self._changed = asyncio.Event()
         self._has_joined = asyncio.Event()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -146,13 +147,7 @@ class Membership:
         Returns:
             A function that ends the subscription.
         """
-        self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
-
-        return unsubscribe
+        return self._subscribers.add(callback)
 
     async def _renew_and_look(self) -> None:
         while True:
@@ -240,8 +235,7 @@ class Membership:
             if live != self._told:
                 _log.info("live replicas of %s: %s", self._group, ", ".join(live) or "none")
                 self._told = live
-                for callback in tuple(self._subscribers):
-                    _call(callback)
+                self._subscribers.tell()
             try:
                 async with asyncio.timeout(self._next_expiry()):
                     await self._changed.wait()
@@ -277,8 +271,5 @@ def _was_left_behind(lease: Mapping[str, Any]) -> bool:
     return renewed is None or (datetime.now(UTC) - renewed).total_seconds() > _LEFT_BEHIND_SECONDS
 
 
-def _call(callback: Callable[[], None]) -> None:
-    try:
-        callback()
-    except Exception:  # noqa: BLE001 - one subscriber's mistake must not stop the replica
-        _log.exception("a subscriber of the membership failed")
+def _tell_failure() -> None:
+    _log.exception("a subscriber of the membership failed")

@@ -17,11 +17,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from kubetls_sdk.exceptions import KubeTLSError
 from webhook import metrics
 from webhook.api.errors import ApiError
 from webhook.api.informer import Informer
@@ -32,6 +30,7 @@ from webhook.api.resources import (
 )
 from webhook.exceptions import WebhookError
 from webhook.names import SYSTEM_NAMESPACE
+from webhook.trust.attempts import Attempts
 from webhook.trust.ca_store import CaStore
 from webhook.trust.capability_report import discover, report, reported
 from webhook.trust.node_census import NodeCensus
@@ -45,7 +44,7 @@ from webhook.trust.serving_certificate import ServingKeeper
 from webhook.trust.zone_keeper import Clock, ZoneKeeper, longest_lifetime, now_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Mapping
 
     from webhook.api.client import Api
     from webhook.api.events import EventRecorder
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
     from webhook.trust.ca_pool import CaPool
 
 __all__ = ("ConfigurationSource", "Leader", "lead")
-
-_log = logging.getLogger(__name__)
 
 _CALM_SECONDS: Final = 30.0
 _WATCHFUL_SECONDS: Final = 10.0
@@ -135,7 +132,7 @@ class Leader:
         self._requests: Resource | None = None
         self._pools: dict[str, CaPool] = {}
         self._is_renewing = False
-        self._failures: dict[str, str] = {}
+        self._attempts = Attempts()
         self._wake = asyncio.Event()
         self._nodes = NodeCensus(api, changed=self._wake.set)
         self._partners = PartnerKeeper(clock=clock, changed=self._wake.set, events=events)
@@ -164,29 +161,29 @@ class Leader:
         self._forget_zones(config)
         self._partners.retain(config.outside.values())
         await self._pool_source.follow(config.zones)
-        await self._attempt("capabilities", self._discover())
-        await self._attempt("clock", self._check_clock())
-        if "clock" not in self._failures:
+        await self._attempts.make("capabilities", self._discover())
+        await self._attempts.make("clock", self._check_clock())
+        if not self._attempts.is_failing("clock"):
             await self._keep_all(config)
-        await self._attempt("replaced leaves", self._watch_leaves(config))
+        await self._attempts.make("replaced leaves", self._watch_leaves(config))
         self._tell_failures(config)
 
     async def _keep_all(self, config: PlatformConfig) -> None:
         publisher = self._publisher
         if publisher is not None:
             for zone in config.zones.values():
-                await self._attempt(f"zone {zone.name}", self._keep(zone, publisher, config))
+                await self._attempts.make(f"zone {zone.name}", self._keep(zone, publisher, config))
             for partner in config.outside.values():
-                await self._attempt(
+                await self._attempts.make(
                     f"partner {partner.name}", self._partners.keep(partner, publisher)
                 )
             spared = frozenset(
                 zone.signer_name
                 for zone in config.zones.values()
-                if f"zone {zone.name}" in self._failures
+                if self._attempts.is_failing(f"zone {zone.name}")
             )
-            await self._attempt("removal of bundles", publisher.sweep(config, spared=spared))
-        await self._attempt("serving certificate", self._keep_serving())
+            await self._attempts.make("removal of bundles", publisher.sweep(config, spared=spared))
+        await self._attempts.make("serving certificate", self._keep_serving())
 
     async def _check_clock(self) -> None:
         ahead = self._api.clock_ahead or 0.0
@@ -252,22 +249,6 @@ class Leader:
         informer.subscribe(lambda _old, _new: self._wake.set())
         await self._bundles.enter_async_context(informer)
 
-    async def _attempt(self, task: str, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except KubeTLSError as err:
-            self._fail(task, err)
-        except Exception as err:  # noqa: BLE001 - one zone's fault must not stop the others
-            self._fail(task, err, is_ours=True)
-        else:
-            if self._failures.pop(task, None) is not None:
-                _log.info("%s: all is well again", task)
-
-    def _fail(self, task: str, err: Exception, *, is_ours: bool = False) -> None:
-        if self._failures.get(task) != str(err):
-            _log.error("%s: %s", task, err, exc_info=is_ours)
-        self._failures[task] = str(err)
-
     def _forget_zones(self, config: PlatformConfig) -> None:
         for name in self._pools.keys() - config.zones.keys():
             del self._pools[name]
@@ -275,15 +256,9 @@ class Leader:
 
     def _tell_failures(self, config: PlatformConfig) -> None:
         """Count what fails, and forget tasks that the configuration has no more."""
-        for kind, names in (("zone", config.zones), ("partner", config.outside)):
-            gone = [
-                task
-                for task in self._failures
-                if task.startswith(f"{kind} ") and task.removeprefix(f"{kind} ") not in names
-            ]
-            for task in gone:
-                del self._failures[task]
-        metrics.LEADER_FAILING.set(len(self._failures))
+        self._attempts.retain("zone", config.zones)
+        self._attempts.retain("partner", config.outside)
+        metrics.LEADER_FAILING.set(len(self._attempts))
 
     async def _rest(self) -> None:
         """Wait until something changes, or the pause is over."""
@@ -301,7 +276,7 @@ class Leader:
         pools = self._pools.values()
         if self._is_renewing or any(pool.is_rotating for pool in pools):
             return _BUSY_SECONDS
-        is_settled = all(len(pool.entries) == 1 for pool in pools) and not self._failures
+        is_settled = all(len(pool.entries) == 1 for pool in pools) and not self._attempts
         return _CALM_SECONDS if is_settled else _WATCHFUL_SECONDS
 
     def _leave(self) -> None:

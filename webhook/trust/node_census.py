@@ -23,7 +23,6 @@ from webhook.node_version import is_windows, old_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
     from typing import Self
 
     from webhook.api.client import Api
@@ -67,12 +66,7 @@ class NodeCensus:
         await self._stack.enter_async_context(self._drivers)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         await self._stack.aclose()
 
     async def wait(self, seconds: float) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from webhook.api.informer import Informer
 from webhook.api.informer_group import InformerGroup
 from webhook.api.resources import SECRETS
+from webhook.api.subscribers import Subscribers
 from webhook.exceptions import IssuanceError
 from webhook.names import SYSTEM_NAMESPACE, ca_secret
 from webhook.trust.ca_store import pool_in
@@ -62,7 +63,7 @@ class PoolSource(InformerGroup[str, _Sight]):
         super().__init__(self._watch)
         self._api = api
         self._namespace = namespace
-        self._subscribers: list[Callable[[str], None]] = []
+        self._subscribers = Subscribers[[str]](_tell_failure)
 
     def pool(self, zone: str) -> CaPool:
         """The current pool of a zone.
@@ -86,13 +87,7 @@ class PoolSource(InformerGroup[str, _Sight]):
         Returns:
             A function that ends the subscription.
         """
-        self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
-
-        return unsubscribe
+        return self._subscribers.add(callback)
 
     def _watch(self, zone: str) -> Informer[_Sight]:
         informer = Informer(
@@ -108,8 +103,11 @@ class PoolSource(InformerGroup[str, _Sight]):
     def _tell(self, zone: str, sight: _Sight | None) -> None:
         if sight is not None and sight.pool is None:
             _log.error("the CA pool of zone %r cannot be read: %s", zone, sight.problem)
-        for callback in tuple(self._subscribers):
-            callback(zone)
+        self._subscribers.tell(zone)
+
+
+def _tell_failure() -> None:
+    _log.exception("a subscriber of CA pools failed")
 
 
 def _sight(secret: Mapping[str, Any]) -> _Sight:

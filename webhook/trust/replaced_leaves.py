@@ -31,7 +31,6 @@ from webhook.trust.zone_keeper import Clock, now_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
-    from types import TracebackType
     from typing import Any, Self
 
     from webhook.api.client import Api
@@ -64,12 +63,7 @@ class ReplacedLeaves:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         await self.follow((), None)
 
     async def follow(self, signer_names: Iterable[str], requests: Resource | None) -> None:
