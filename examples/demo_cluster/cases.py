@@ -11,20 +11,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cluster.exceptions import ClusterError
-from examples.demo_cluster.manifests import FOREIGN_SIGNER, LEGACY, pod
+from examples.demo_cluster.manifests import DRIVEN, FOREIGN_SIGNER, LEGACY, pod
 from examples.demonstration.case import Case
 from kubetls_sdk.client.httpx import Client
 from kubetls_sdk.source import StaticSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from examples.demo_cluster.shop import Shop
     from kubetls_sdk.source import Snapshot
 
-__all__ = ("call", "calls", "identities", "legacy", "refusals")
+__all__ = ("call", "calls", "driven", "identities", "legacy", "refusals")
 
 _DOMAIN = "spiffe://example.org/ns/shop/sa"
 _NAMES = "orders.shop.svc, orders.shop.svc.cluster.local"
@@ -95,6 +95,31 @@ def legacy(shop: Shop) -> list[Case]:
     ]
 
 
+def driven(shop: Shop) -> list[Case]:
+    """What a pod has where a driver on its node makes the key, as on clusters of any version."""
+    shop.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DRIVEN}})
+    shop.apply(pod("new", namespace=DRIVEN))
+    found = shop.single(DRIVEN, "new")
+    shop.wait((shop.volume_of(found) / "..data").exists, "the driver's files of the pod new")
+    snapshot = shop.snapshot_of(found)
+    key = _spki(snapshot.svid.leaf.public_key())
+    asked = [
+        request["spec"]["extra"]["authentication.kubernetes.io/pod-uid"]
+        for request in shop.signing_requests()
+        if _spki(_key(x509.load_pem_x509_csr, request["spec"]["request"])) == key
+    ]
+    is_own = asked == [[found["metadata"]["uid"]]] and not shop.secrets(DRIVEN)
+    shop.delete("new", namespace=DRIVEN)
+    return [
+        Case(
+            "a pod of a namespace with the mode csi",
+            "spiffe://example.org/ns/driven/sa/default; key asked for as the pod, in no Secret",
+            f"{snapshot.svid.spiffe_id}; key"
+            f" {'asked for as the pod, in no Secret' if is_own else 'of somebody else'}",
+        )
+    ]
+
+
 def call(shop: Shop, caller: Snapshot, server: str = "orders") -> str:
     """Read an order as somebody, and say what came of it."""
     source = StaticSource(caller.svid, caller.bundles)
@@ -132,9 +157,11 @@ def _key_origin(shop: Shop, found: Mapping[str, Any], snapshot: Snapshot) -> str
 
 
 def _requested_key(request: Mapping[str, Any]) -> PublicKeyTypes:
-    return x509.load_der_x509_csr(
-        base64.b64decode(request["spec"]["stubPKCS10Request"])
-    ).public_key()
+    return _key(x509.load_der_x509_csr, request["spec"]["stubPKCS10Request"])
+
+
+def _key(load: Callable[[bytes], x509.CertificateSigningRequest], request: str) -> PublicKeyTypes:
+    return load(base64.b64decode(request)).public_key()
 
 
 def _spki(key: PublicKeyTypes) -> bytes:

@@ -15,13 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import ControlPlane, HollowNode
+from cluster import ControlPlane, HollowNode, may_mount
 from cluster.binaries import CONTROL_PLANE
 from cluster.build import build
 from cluster.exceptions import ClusterError
 from cluster.installation import Installation
-from examples.demo_cluster.cases import calls, identities, legacy, refusals
-from examples.demo_cluster.manifests import LEGACY, PLATFORM
+from cluster.overlay import NodeDriver
+from examples.demo_cluster.cases import calls, driven, identities, legacy, refusals
+from examples.demo_cluster.manifests import LEGACY
+from examples.demo_cluster.manifests import PLATFORM_WITH_DRIVER as PLATFORM
 from examples.demo_cluster.rotation import rotate
 from examples.demo_cluster.shop import Shop
 from examples.demonstration.screen import screen
@@ -69,14 +71,21 @@ def _run(shown: Screen, build_folder: Path) -> dict[str, object]:
     folder.mkdir(parents=True)
     platform = folder / "platform.yaml"
     platform.write_text(PLATFORM)
+    mounts = may_mount()
     with (
         ControlPlane(folder.absolute() / "cluster") as control_plane,
-        HollowNode(control_plane, "node-1") as first,
-        HollowNode(control_plane, "node-2") as second,
+        HollowNode(control_plane, "node-1", mounts=mounts) as first,
+        HollowNode(control_plane, "node-2", mounts=mounts) as second,
     ):
         nodes = {node.name: node for node in (first, second)}
-        shown.step("Applying our manifests: injectors, signers and secret issuers, their accounts")
-        with Installation(control_plane, nodes, platform=PLATFORM, secret_namespaces=(LEGACY,)):
+        shown.step("Applying our manifests: injectors, signers, secret issuers, a driver a node")
+        with Installation(
+            control_plane,
+            nodes,
+            platform=PLATFORM,
+            secret_namespaces=(LEGACY,),
+            driver=NodeDriver.where(may_mount=mounts),
+        ):
             shown.step("Applying the shop: Deployments that say nothing of certificates")
             with Shop(control_plane, nodes) as shop:
                 return _show(shop, control_plane, platform.absolute(), shown)
@@ -85,7 +94,7 @@ def _run(shown: Screen, build_folder: Path) -> dict[str, object]:
 def _show(
     shop: Shop, control_plane: ControlPlane, platform: Path, shown: Screen
 ) -> dict[str, object]:
-    cases = [*identities(shop), *calls(shop), *legacy(shop)]
+    cases = [*identities(shop), *calls(shop), *legacy(shop), *driven(shop)]
     shown.table("What pods got, and who gets in with it", cases)
     refused = refusals(shop)
     shown.table("What the control plane does not give", refused)

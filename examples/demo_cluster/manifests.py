@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 __all__ = (
+    "DRIVEN",
     "FOLDER",
     "FOREIGN_SIGNER",
     "LEGACY",
     "NAMESPACE",
     "ORDERS_URL",
     "PLATFORM",
+    "PLATFORM_WITH_DRIVER",
     "PORT",
     "pod",
 )
 
 NAMESPACE = "shop"
 LEGACY = "legacy"
+DRIVEN = "driven"
 PORT = "8443"
 ORDERS_URL = f"https://orders.shop.svc:{PORT}"
 FOREIGN_SIGNER = "kubetls.gauntletwizard.net/vault"
@@ -38,6 +41,7 @@ namespaces:
     zones: [default]
     lifetime: {default: 1h, maximum: 24h}
 """
+PLATFORM_WITH_DRIVER = f"{PLATFORM}  - {{names: [{DRIVEN}], modes: [csi]}}\n"
 FOLDER = Path(__file__).parents[1] / "kubernetes"
 """What the shop's team writes: the example that a user applies to a cluster of their own."""
 _RESTRICTED = {

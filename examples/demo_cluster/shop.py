@@ -108,9 +108,13 @@ class Shop:
             f"/apis/certificates.k8s.io/v1/namespaces/{NAMESPACE}/podcertificaterequests"
         )
 
-    def secrets(self) -> list[dict[str, Any]]:
-        """The Secrets of the shop; there ought to be none."""
-        return self._items(f"/api/v1/namespaces/{NAMESPACE}/secrets")
+    def signing_requests(self) -> list[dict[str, Any]]:
+        """All certificate signing requests: node drivers ask by them, as the pod."""
+        return self._items("/apis/certificates.k8s.io/v1/certificatesigningrequests")
+
+    def secrets(self, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+        """The Secrets of a namespace; in the shop there ought to be none."""
+        return self._items(f"/api/v1/namespaces/{namespace}/secrets")
 
     def serving(self, app: str) -> list[str]:
         """The names of an application's pods that are running and not about to end."""
