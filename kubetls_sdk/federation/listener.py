@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kubetls_sdk._openssl import load_svid
 from kubetls_sdk.exceptions import ConfigurationError, CredentialError
-from kubetls_sdk.federation._connection import Connections, OneAnswer
 from kubetls_sdk.federation.partner import Profile
 from kubetls_sdk.federation.publication import Answer, Publication
 from kubetls_sdk.server._gate import Gate
 from kubetls_sdk.server._handshakes import Handshakes
+from kubetls_sdk.server._one_answer import Connections, OneAnswer
 from kubetls_sdk.server.bind import bind
 from kubetls_sdk.server.public_certificate import PublicCertificate
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kubetls_sdk import metrics
 from kubetls_sdk.exceptions import ConfigurationError
+from kubetls_sdk.server._one_answer import Connections, OneAnswer
 from kubetls_sdk.server.bind import bind
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ("Probes",)
 
 _MAX_CONNECTIONS = 64
-_MAX_BYTES = 8192
 _SECONDS = 5.0
 _PHRASES = {
     200: "OK",
@@ -67,7 +67,7 @@ class Probes:
     tls: bool = False
     _socket: socket.socket | None = field(default=None, init=False, repr=False)
     _server: asyncio.Server | None = field(default=None, init=False, repr=False)
-    _open: dict[asyncio.Transport, None] = field(default_factory=dict, init=False, repr=False)
+    _connections: Connections = field(init=False, repr=False, compare=False)
     _handshakes: Handshakes | None = field(default=None, init=False, repr=False)
     _is_ready: Callable[[], bool] | None = field(default=None, init=False, repr=False)
 
@@ -79,6 +79,7 @@ class Probes:
             raise ConfigurationError(f"expected paths that start with '/', got {paths!r}")
         if len(set(paths)) < len(paths):
             raise ConfigurationError(f"expected each path once, got {paths!r}")
+        self._connections = Connections(_MAX_CONNECTIONS, _SECONDS, self.response)
 
     @property
     def bound_port(self) -> int | None:
@@ -102,7 +103,7 @@ class Probes:
         if self.metrics_path is not None:
             metrics.enable()
         self._server = await asyncio.get_running_loop().create_server(
-            self._gates(source) if self.tls else lambda: _Probe(self),
+            self._gates(source) if self.tls else lambda: OneAnswer(self._connections),
             sock=cast("socket.socket", self._socket),
         )
 
@@ -116,8 +117,7 @@ class Probes:
             self._socket = None
         if self._handshakes is not None:
             self._handshakes.shutdown()
-        for transport in list(self._open):
-            transport.abort()
+        self._connections.abort()
 
     def _gates(self, source: Source) -> Callable[[], asyncio.Protocol]:
         """Make protocols with TLS; what that takes is loaded by nobody who speaks plain HTTP."""
@@ -134,20 +134,8 @@ class Probes:
             handshakes=handshakes,
             server_state=state,
             timeout=_SECONDS,
-            enter=lambda _connection, _transport, _address: _Probe(self),
+            enter=lambda _connection, _transport, _address: OneAnswer(self._connections),
         )
-
-    def opened(self, transport: asyncio.Transport) -> None:
-        """Count a connection; the oldest goes when there are too many."""
-        if len(self._open) >= _MAX_CONNECTIONS:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
-            oldest.abort()
-        self._open[transport] = None
-
-    def closed(self, transport: asyncio.Transport) -> None:
-        """A connection is gone."""
-        self._open.pop(transport, None)
 
     def response(self, head: bytes) -> bytes:
         """Answer the head of a request.
@@ -168,42 +156,6 @@ class Probes:
             return head + body if method == b"GET" else head
         is_ready = target in self.live_paths or (self._is_ready is not None and self._is_ready())
         return _message(200 if is_ready else 503)
-
-
-class _Probe(asyncio.Protocol):
-    """One connection: reads a head, answers, and closes."""
-
-    def __init__(self, probes: Probes) -> None:
-        self._probes = probes
-        self._received = b""
-        self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; whatever happens, it ends in time."""
-        self._transport = made = cast("asyncio.Transport", transport)
-        self._deadline = asyncio.get_running_loop().call_later(_SECONDS, made.abort)
-        self._probes.opened(made)
-
-    def data_received(self, data: bytes) -> None:
-        """Answer once the head is complete."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        self._received += data
-        if b"\r\n\r\n" in self._received[:_MAX_BYTES]:
-            transport.write(self._probes.response(self._received))
-            transport.close()
-        elif len(self._received) >= _MAX_BYTES:
-            transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if self._transport is not None:
-            self._probes.closed(self._transport)
-            self._transport = None
 
 
 def _metrics() -> bytes:

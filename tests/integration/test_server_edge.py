@@ -273,7 +273,7 @@ class TestProbes:
             ]
             assert probe(probes.bound_port, "/livez", context=context) == (200, b"")
             assert read_to_end(stalling[0]) == b""
-            until(lambda: len(probes._open) + len(probes._handshakes or ()) < 65)
+            until(lambda: len(probes._connections) + len(probes._handshakes or ()) < 65)
 
     def test_stalled_probe(self, world, monkeypatch):
         """A prober that stalls, or sends without end, is dropped."""

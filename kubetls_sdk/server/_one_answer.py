@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection that gets one answer, from strangers, within bounds.
+"""One connection that gets one answer, from strangers, within bounds: for probes and bundles.
 
 Rules:
     1. One request for each connection; a bound on bytes and seconds.
