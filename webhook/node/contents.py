@@ -8,7 +8,7 @@ Rules:
     1. What a volume holds is read from its files, after a restart as after their writing: nothing
        else remembers it.
     2. Other bundles than those need other files and no other key, as long as the certificate
-       stands under them.
+       stands under them; whether another key is wanted as well, and can be had, is another matter.
     3. A lifetime that was shortened since needs a new certificate; any other one waits its turn.
 
 Spec: SPIFFE filesystem delivery (draft).
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -43,17 +42,9 @@ if TYPE_CHECKING:
     from webhook.config import KeyType
     from webhook.delivery.plan import Plan
 
-__all__ = ("Held", "Need", "bundle_files", "credential_file", "is_trusted")
+__all__ = ("Held", "bundle_files", "credential_file", "is_trusted")
 
 _UNREADABLE: Final = (KeyError, IssuanceError, x509.ExtensionNotFound, *MALFORMED)
-
-
-class Need(Enum):
-    """What a volume needs."""
-
-    NOTHING = 0
-    BUNDLES = 1
-    IDENTITY = 2
 
 
 def credential_file(private_key: PrivateKey, chain_pem: bytes) -> dict[str, bytes]:
@@ -126,17 +117,20 @@ class Held:
             bundles=_digest({key: text for key, text in files.items() if key != CREDENTIAL_BUNDLE}),
         )
 
-    def needs(self, plan: Plan, now: float) -> Need:
-        """What it takes to hold what the pod shall have now."""
+    def needs_bundles(self, plan: Plan) -> bool:
+        """Whether the bundles are others than the pod shall have now."""
+        return self.bundles != _digest(bundle_files(plan))
+
+    def needs_identity(self, plan: Plan, now: float) -> bool:
+        """Whether it takes another key and certificate to hold what the pod shall have now."""
         grant = plan.grant
         is_same = (self.spiffe_id, self.dns_names, self.key_type) == (
             str(grant.spiffe_id),
             grant.dns_names,
             plan.key_type,
         )
-        if now >= self.refresh_at or not is_same or self.lifetime > grant.lifetime + TOLERANCE:
-            return Need.IDENTITY
-        return Need.NOTHING if self.bundles == _digest(bundle_files(plan)) else Need.BUNDLES
+        is_too_long = self.lifetime > grant.lifetime + TOLERANCE
+        return now >= self.refresh_at or not is_same or is_too_long
 
 
 def _chain(files: Mapping[str, bytes]) -> Sequence[x509.Certificate]:

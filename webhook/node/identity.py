@@ -103,6 +103,7 @@ class IdentityIssuer:
                 not there yet, or no signer answered.
             ApiError: The API server refused, or did not answer.
         """
+        self.check_mode(pod)
         plan = self._plan(await self._seen(pod), pod)
         key = await new_key(plan.key_type)
         grant = plan.grant_for(key)
@@ -118,8 +119,18 @@ class IdentityIssuer:
             plan=plan,
         )
 
+    def check_mode(self, pod: PodReference) -> None:
+        """Let a pod pass whose namespace may have this mode now.
+
+        Raises:
+            IssuanceError: It may not; final.
+        """
+        check_mode(pod.namespace, Mode.CSI, self._configuration())
+
     def plan(self, pod: PodReference) -> Plan | None:
         """What a pod's volume shall hold now; None while the pod is not seen, or no more.
+
+        Of a pod that has its volume: that its namespace has lost the mode does not count here.
 
         Raises:
             IssuanceError: Nothing; see `issue`.
@@ -133,7 +144,6 @@ class IdentityIssuer:
         config = self._configuration()
         self._check_same(found, pod)
         self._check_alive(found)
-        check_mode(pod.namespace, Mode.CSI, config)
         return plan_for(found, services=self._services, config=config, bundles=self._bundles)
 
     async def _seen(self, pod: PodReference) -> Pod:

@@ -3,7 +3,8 @@
 
 Rules:
     1. What is new is whole before it replaces what is there; a failure changes nothing.
-    2. When bundles alone have changed, key and certificate stay, if they stand under the new ones.
+    2. Bundles are replaced first, and whether or not the pod can have another certificate: who is
+       trusted no more waits for no signer. Key and certificate stay, if they stand under them.
     3. Afterwards all is compared once more: a change that came meanwhile is not missed, and one
        that needs yet another certificate comes back with the back-off of every failure.
 """
@@ -18,7 +19,7 @@ from webhook.exceptions import IssuanceError
 from webhook.names import CREDENTIAL_BUNDLE
 from webhook.node import metrics
 from webhook.node.certifier import TOKEN_REFUSED
-from webhook.node.contents import Held, Need, bundle_files, is_trusted
+from webhook.node.contents import Held, bundle_files, is_trusted
 from webhook.node.errand import run_errand
 from webhook.node.volume_store import UnknownVolumeError
 
@@ -62,13 +63,20 @@ class Renewal:
 
     def is_due(self, kept: KeptVolume) -> bool:
         """Whether there is something to be done for a volume now, as far as it can be."""
+        pod = kept.publication.pod
         try:
-            plan = self._issuer.plan(kept.publication.pod)
+            plan = self._issuer.plan(pod)
+            if plan is None:
+                return False
+            if _needs_bundles(kept, plan):
+                return True
+            if not self._needs_identity(kept, plan):
+                return False
+            self._issuer.check_mode(pod)
         except IssuanceError:
             # Of what cannot be had, its owner is told once it is needed.
             return kept.held is None or self._now() >= kept.held.refresh_at
-        need = Need.NOTHING if plan is None else self._need(kept, plan)
-        return need is Need.BUNDLES or (need is Need.IDENTITY and self._has_token(kept))
+        return self._has_token(kept)
 
     async def bring_up_to_date(self, kept: KeptVolume) -> None:
         """Do what there is to be done.
@@ -81,19 +89,26 @@ class Renewal:
         try:
             while self._has(kept):
                 plan = self._issuer.plan(kept.publication.pod)
-                need = Need.NOTHING if plan is None else self._need(kept, plan)
-                if plan is None or need is Need.NOTHING:
+                if plan is None or not await self._renew(kept, plan):
                     return
-                if need is Need.BUNDLES and await self._replace_bundles(kept, plan):
-                    continue
-                if not self._has_token(kept):
-                    return
-                await self._replace_identity(kept)
         except UnknownVolumeError:
             return  # Unpublished meanwhile.
 
-    def _need(self, kept: KeptVolume, plan: Plan) -> Need:
-        return Need.IDENTITY if kept.held is None else kept.held.needs(plan, self._now())
+    async def _renew(self, kept: KeptVolume, plan: Plan) -> bool:
+        """Do what comes next; False when there is nothing, or nothing can be done now."""
+        is_outdated = _needs_bundles(kept, plan)
+        if is_outdated and await self._replace_bundles(kept, plan):
+            return True
+        if not is_outdated and not self._needs_identity(kept, plan):
+            return False
+        self._issuer.check_mode(kept.publication.pod)
+        if not self._has_token(kept):
+            return False
+        await self._replace_identity(kept)
+        return True
+
+    def _needs_identity(self, kept: KeptVolume, plan: Plan) -> bool:
+        return kept.held is None or kept.held.needs_identity(plan, self._now())
 
     def _has_token(self, kept: KeptVolume) -> bool:
         """Whether a volume that needs a certificate has a token to ask with; else it waits."""
@@ -129,7 +144,7 @@ class Renewal:
         metrics.RENEWED.labels(zone=identity.plan.grant.zone.name).inc()
         _log.info("pod %s has a new certificate", pod)
         plan = self._issuer.plan(pod)
-        if plan is not None and self._need(kept, plan) is Need.IDENTITY:
+        if plan is not None and self._needs_identity(kept, plan):
             raise IssuanceError(
                 "what the pod shall have has changed meanwhile", reason=CHANGED, is_retryable=True
             )
@@ -137,3 +152,7 @@ class Renewal:
     async def _write(self, kept: KeptVolume, files: Mapping[str, bytes]) -> None:
         await run_errand(self._store.write, kept.volume_id, files)
         kept.held = Held.read(files)
+
+
+def _needs_bundles(kept: KeptVolume, plan: Plan) -> bool:
+    return kept.held is not None and kept.held.needs_bundles(plan)
