@@ -119,7 +119,6 @@ FIXED_TYPES: Mapping[str, tuple[Callable[[Any], Any], frozenset[Operator]]] = {
     "time.weekday": (_weekday, _EQUALITY | _MEMBERSHIP),
 }
 _TEXT_TYPE = (_text, _EQUALITY | _MEMBERSHIP | _AFFIX)
-_PRESENCE = frozenset({Operator.PRESENT, Operator.ABSENT})
 
 
 def convert(attribute: Attribute, operator: Operator, operand: Any, text: str) -> Any:

@@ -22,7 +22,6 @@ from kubetls_sdk.spiffe_id import SpiffeId
 __all__ = ("ANONYMOUS", "RecordedRequest")
 
 ANONYMOUS = "anonymous"
-_TEXTS = ("host", "source")
 _FIELDS = frozenset(
     {
         "from", "method", "path", "user", "resource", "headers", "host", "port", "source", "now",

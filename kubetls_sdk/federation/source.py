@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from kubetls_sdk.source import Source
 
 __all__ = ("FederatedSource",)
-
-_log = logging.getLogger("kubetls_sdk.federation")
 
 
 def _utc_now() -> datetime:

@@ -15,8 +15,6 @@ from webhook.api.errors import InvalidError
 
 __all__ = (
     "CERTIFICATE_SIGNING_REQUESTS",
-    "CLUSTER_ROLES",
-    "CLUSTER_ROLE_BINDINGS",
     "CLUSTER_TRUST_BUNDLES",
     "CLUSTER_TRUST_BUNDLES_V1BETA1",
     "CONFIG_MAPS",
@@ -25,22 +23,16 @@ __all__ = (
     "DEPLOYMENTS",
     "EVENTS",
     "LEASES",
-    "MUTATING_ADMISSION_POLICIES",
-    "MUTATING_ADMISSION_POLICY_BINDINGS",
     "MUTATING_WEBHOOK_CONFIGURATIONS",
     "NAMESPACES",
     "NODES",
     "PODS",
     "POD_CERTIFICATE_REQUESTS",
     "POD_CERTIFICATE_REQUESTS_V1BETA1",
-    "ROLES",
-    "ROLE_BINDINGS",
     "SECRETS",
     "SELF_SUBJECT_ACCESS_REVIEWS",
     "SERVICES",
     "SERVICE_ACCOUNTS",
-    "VALIDATING_ADMISSION_POLICIES",
-    "VALIDATING_ADMISSION_POLICY_BINDINGS",
     "Resource",
 )
 
@@ -97,7 +89,6 @@ def _segment(name: str) -> str:
 
 _ADMISSION = "admissionregistration.k8s.io"
 _CERTIFICATES = "certificates.k8s.io"
-_RBAC = "rbac.authorization.k8s.io"
 _STORAGE = "storage.k8s.io"
 
 PODS: Final = Resource("", "v1", "pods", "Pod")
@@ -137,36 +128,10 @@ MUTATING_WEBHOOK_CONFIGURATIONS: Final = Resource(
     "MutatingWebhookConfiguration",
     namespaced=False,
 )
-MUTATING_ADMISSION_POLICIES: Final = Resource(
-    _ADMISSION, "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", namespaced=False
-)
-MUTATING_ADMISSION_POLICY_BINDINGS: Final = Resource(
-    _ADMISSION,
-    "v1",
-    "mutatingadmissionpolicybindings",
-    "MutatingAdmissionPolicyBinding",
-    namespaced=False,
-)
-VALIDATING_ADMISSION_POLICIES: Final = Resource(
-    _ADMISSION, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False
-)
-VALIDATING_ADMISSION_POLICY_BINDINGS: Final = Resource(
-    _ADMISSION,
-    "v1",
-    "validatingadmissionpolicybindings",
-    "ValidatingAdmissionPolicyBinding",
-    namespaced=False,
-)
 SELF_SUBJECT_ACCESS_REVIEWS: Final = Resource(
     "authorization.k8s.io",
     "v1",
     "selfsubjectaccessreviews",
     "SelfSubjectAccessReview",
     namespaced=False,
-)
-ROLES: Final = Resource(_RBAC, "v1", "roles", "Role")
-ROLE_BINDINGS: Final = Resource(_RBAC, "v1", "rolebindings", "RoleBinding")
-CLUSTER_ROLES: Final = Resource(_RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
-CLUSTER_ROLE_BINDINGS: Final = Resource(
-    _RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
 )
