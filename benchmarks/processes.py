@@ -24,6 +24,7 @@ __all__ = (
     "free_port",
     "memory_mb",
     "on_core",
+    "private_mb",
     "python",
 )
 
@@ -54,8 +55,17 @@ def cpu_seconds(pid: int) -> float:
 
 def memory_mb(pid: int) -> float:
     """Resident memory of a process."""
+    return _status_mb(pid, "VmRSS")
+
+
+def private_mb(pid: int) -> float:
+    """Resident memory that is a process's own: without its libraries, which are files' pages."""
+    return _status_mb(pid, "RssAnon") + _status_mb(pid, "RssShmem")
+
+
+def _status_mb(pid: int, field: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    (row,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    (row,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
     return int(row.split()[1]) / 1024
 
 
