@@ -15,6 +15,14 @@ import threading
 from kubetls_sdk.federation.bundle_document import to_jwks
 
 
+def web_context(ca, *names):
+    """A server's, with a certificate of the web's for these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*names).configure_cert(context)
+    ca.configure_trust(context)
+    return context
+
+
 class BundleServer(http.server.ThreadingHTTPServer):
     """The server.
 

@@ -20,34 +20,15 @@ from kubetls_sdk.federation.partner import Endpoint, Profile
 from kubetls_sdk.spiffe_id import SpiffeId
 from kubetls_sdk.testing import DevelopmentCA
 from tests.integration import bundle_server
-from tests.integration.bundle_server import BundleServer, edited, redirect_to
+from tests.integration.bundle_server import BundleServer, edited, redirect_to, web_context
 from tests.integration.origin import stock_server_context
 
 SERVER_PATH = "/ns/spire/sa/bundles"
 
 
 @pytest.fixture(scope="module")
-def web_ca():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def roots(web_ca, tmp_path_factory):
-    path = tmp_path_factory.mktemp("roots") / "roots.pem"
-    web_ca.cert_pem.write_to_path(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def partner():
     return DevelopmentCA("partner.example")
-
-
-def web_context(ca, *names):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(*names).configure_cert(context)
-    ca.configure_trust(context)
-    return context
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-import ssl
 import tracemalloc
 
 import pytest
-import trustme
 
 from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.federation import Endpoint, FederatedSource, Partner
@@ -21,23 +19,11 @@ from kubetls_sdk.federation.bundle_document import MAX_DOCUMENT_BYTES
 from kubetls_sdk.source import StaticSource
 from kubetls_sdk.testing import DevelopmentCA
 from tests.integration import hostile_answers
-from tests.integration.bundle_server import BundleServer
+from tests.integration.bundle_server import BundleServer, web_context
 from tests.waiting import until
 
 SECONDS = {"hostile.example": 2, "honest.example": 20}
 MEMORY = 24 * MAX_DOCUMENT_BYTES
-
-
-@pytest.fixture(scope="module")
-def web_ca():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def roots(web_ca, tmp_path_factory):
-    path = tmp_path_factory.mktemp("roots") / "roots.pem"
-    web_ca.cert_pem.write_to_path(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +57,7 @@ class Side:
 @pytest.fixture
 def sides(web_ca, roots):
     """A partner that turns hostile, and one that does not."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    web_ca.issue_cert("localhost").configure_cert(context)
+    context = web_context(web_ca, "localhost")
     with contextlib.ExitStack() as stack:
         yield [
             Side(name, stack.enter_context(BundleServer.running(context)), roots)

@@ -6,16 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import ssl
 
 import pytest
-import trustme
 
 from kubetls_sdk.federation.fetch import FetchError, fetch_bundle
 from kubetls_sdk.federation.partner import Endpoint
 from kubetls_sdk.spiffe_id import SpiffeId
 from kubetls_sdk.testing import DevelopmentCA
-from tests.integration.bundle_server import BundleServer, redirect_to
+from tests.integration.bundle_server import BundleServer, redirect_to, web_context
 from tests.integration.origin import stock_server_context
 from tests.sdk.federation.libraries.table import of
 
@@ -23,24 +21,9 @@ CA = DevelopmentCA("partner.example")
 SERVER_PATH = "/ns/spire/sa/bundles"
 
 
-@pytest.fixture(scope="module")
-def web_ca():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def roots(web_ca, tmp_path_factory):
-    path = tmp_path_factory.mktemp("roots") / "roots.pem"
-    web_ca.cert_pem.write_to_path(path)
-    return path
-
-
 @pytest.fixture
 def web(web_ca):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    web_ca.issue_cert("localhost").configure_cert(context)
-    web_ca.configure_trust(context)
-    with BundleServer.running(context) as server:
+    with BundleServer.running(web_context(web_ca, "localhost")) as server:
         server.publish(CA.bundle)
         yield server
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import trustme
 from prometheus_client import CollectorRegistry
 
 from kubetls_sdk import metrics
@@ -31,7 +29,7 @@ from kubetls_sdk.testing import DevelopmentCA
 from kubetls_sdk.volume_source import VolumeSource
 from tests.handshaking import Handshake
 from tests.integration import bundle_server
-from tests.integration.bundle_server import BundleServer
+from tests.integration.bundle_server import BundleServer, web_context
 from tests.integration.origin import stock_server_context
 from tests.waiting import eventually, until
 
@@ -44,18 +42,6 @@ class Clock:
 
     def __call__(self):
         return datetime.now(UTC) + self.ahead
-
-
-@pytest.fixture(scope="module")
-def web_ca():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def roots(web_ca, tmp_path_factory):
-    path = tmp_path_factory.mktemp("roots") / "roots.pem"
-    web_ca.cert_pem.write_to_path(path)
-    return path
 
 
 @pytest.fixture
@@ -75,10 +61,7 @@ def inner(ours):
 
 @pytest.fixture
 def web(web_ca, partner_ca):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    web_ca.issue_cert("localhost").configure_cert(context)
-    web_ca.configure_trust(context)
-    with BundleServer.running(context) as server:
+    with BundleServer.running(web_context(web_ca, "localhost")) as server:
         server.publish(partner_ca.bundle, sequence=1)
         yield server
 
@@ -240,8 +223,7 @@ class TestAbuse:
     def test_others_are_fetched(self, inner, partner, web, web_ca, tmp_path):
         """One endpoint that stalls holds up no other."""
         other = DevelopmentCA("other.example")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        web_ca.issue_cert("localhost").configure_cert(context)
+        context = web_context(web_ca, "localhost")
         web.act = bundle_server.hold
         with BundleServer.running(context) as good:
             good.publish(other.bundle)

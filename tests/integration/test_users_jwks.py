@@ -12,11 +12,11 @@ import threading
 import time
 
 import pytest
-import trustme
 
 from kubetls_sdk.users import Issuer, KeyUrl, TokenRefused, User, Users, UserSettings
 from kubetls_sdk.users.jwks_request import FetchError, JwksRequest
 from kubetls_sdk.users.key_set import MAX_TEXT_BYTES
+from tests.integration.bundle_server import web_context
 from tests.tokens import AUDIENCE, ISSUER, Signer, bearer
 
 ONE, TWO = Signer("ES256"), Signer("ES256", kid="k2", number=1)
@@ -63,24 +63,10 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture(scope="module")
-def web_ca():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def roots(web_ca, tmp_path_factory):
-    path = tmp_path_factory.mktemp("roots") / "roots.pem"
-    web_ca.cert_pem.write_to_path(path)
-    return path
-
-
 @contextlib.contextmanager
 def serving(ca, *names):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(*names).configure_cert(context)
+    context = web_context(ca, *names)
     context.verify_mode = ssl.CERT_OPTIONAL  # It asks; nobody has to answer.
-    ca.configure_trust(context)
     with Issuing() as issuing:
         issuing.socket = context.wrap_socket(issuing.socket, server_side=True)
         thread = threading.Thread(target=issuing.serve_forever, kwargs={"poll_interval": 0.02})
