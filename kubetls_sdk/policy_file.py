@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING
 
 from kubetls_sdk import metrics
 from kubetls_sdk._breather import Breather
+from kubetls_sdk._follower import Follower
 from kubetls_sdk._forks import disown_in_children
 from kubetls_sdk._lifetime import Lifetime
 from kubetls_sdk._policy_text import are_same, attempt_texts, fingerprint_of, read_texts
-from kubetls_sdk._watch import changes
 from kubetls_sdk.authz.policy_set import PolicySet
 from kubetls_sdk.exceptions import ConfigurationError, PolicyError
 
@@ -45,7 +45,6 @@ __all__ = ("PolicyFile", "read_policies")
 
 _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 0.05
-_JOIN_SECONDS = 5.0
 
 
 class PolicyFile(Lifetime):
@@ -83,13 +82,11 @@ class PolicyFile(Lifetime):
         self.error: str | None = None
         self._trust_domain = trust_domain
         self._check = check
-        self._poll_seconds = poll_seconds
         self._fingerprint: bytes | None = None
         self._callbacks: dict[object, Callable[[PolicySet], None]] = {}
         self._retired: list[Rule] = []
-        self._stop = threading.Event()
+        self._follower = Follower("kubetls-policy", self._look_again, poll_seconds=poll_seconds)
         self._loading = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
         """Load the policies and begin to follow the files; `with` does this.
@@ -98,13 +95,13 @@ class PolicyFile(Lifetime):
             PolicyError: A file is missing, unreadable or not a valid policy.
             ConfigurationError: It was started before.
         """
-        if self._thread is not None or self._stop.is_set():
+        if not self._follower.is_new:
             raise ConfigurationError("expected a new PolicyFile, got one that was started before")
         texts = read_texts(self.paths)
         self._put(self._parse(texts), fingerprint_of(texts))
-        self._thread = threading.Thread(target=self._follow, name="kubetls-policy", daemon=True)
         disown_in_children(self)
-        self._thread.start()
+        places = (path if path.is_dir() else path.parent for path in self.paths)
+        self._follower.start(list(dict.fromkeys(map(str, places))))
         return self
 
     def subscribe(self, callback: Callable[[PolicySet], None]) -> Callable[[], None]:
@@ -125,25 +122,16 @@ class PolicyFile(Lifetime):
 
     def close(self) -> None:
         """End the thread; what is in force stays. May be called twice."""
-        self._stop.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN_SECONDS)
+        self._follower.close()
 
     def __repr__(self) -> str:
         names = ", ".join(map(str, self.paths))
         return f"<PolicyFile {names}: generation {self.generation}>"
 
-    def _follow(self) -> None:
-        directories = [str(path if path.is_dir() else path.parent) for path in self.paths]
-        unique = list(dict.fromkeys(directories))
-        for _ in changes(unique, stop=self._stop, poll_seconds=self._poll_seconds):
-            try:
-                with self._loading:
-                    if not self._stop.is_set():
-                        self._look()
-            except Exception:  # noqa: BLE001 - the outermost loop: it must outlive our bugs
-                _log.exception("looking at the policy files failed")
+    def _look_again(self) -> None:
+        with self._loading:
+            if not self._follower.stop.is_set():
+                self._look()
 
     def _look(self) -> None:
         self._let_go()
@@ -173,7 +161,7 @@ class PolicyFile(Lifetime):
         if not isinstance(texts, PolicyError) and fingerprint_of(texts) == self._fingerprint:
             return texts
         for _ in range(20):
-            self._stop.wait(_SETTLE_SECONDS)
+            self._follower.stop.wait(_SETTLE_SECONDS)
             again = attempt_texts(self.paths)
             if are_same(texts, again):
                 break
@@ -243,7 +231,7 @@ class PolicyFile(Lifetime):
     def _disown(self) -> None:
         """In a forked child: the thread is not here, and nobody would see a new deny rule."""
         self._loading = threading.Lock()
-        self._stop.set()
+        self._follower.disown()
         self._callbacks = {}
         self.current = PolicySet.deny_all()
         self.error = "the policy belongs to the process before the fork: make one here"

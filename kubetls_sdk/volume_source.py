@@ -23,12 +23,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from kubetls_sdk._follower import Follower
 from kubetls_sdk._forks import disown_in_children
 from kubetls_sdk._last_good import LastGood
 from kubetls_sdk._lifetime import AsyncLifetime
 from kubetls_sdk._volume_journal import log_problems, log_wait, record_look, record_removed
 from kubetls_sdk._volume_reader import VolumeReader, missing_at_start
-from kubetls_sdk._watch import changes
 from kubetls_sdk.bundle import TrustBundleSet
 from kubetls_sdk.exceptions import (
     ConfigurationError,
@@ -51,7 +51,6 @@ __all__ = ("VolumeSource",)
 
 _log = logging.getLogger(__name__)
 _START_INTERVAL_SECONDS = 0.05
-_JOIN_SECONDS = 5.0
 
 
 def _utc_now() -> datetime:
@@ -94,15 +93,14 @@ class VolumeSource(AsyncLifetime):
             raise ConfigurationError("expected poll_seconds > 0, ready_timeout and max_stale >= 0")
         place = files or os.path.abspath(directory or default_directory())
         self._reader = VolumeReader(place, trust_domain)
-        self._poll_seconds = poll_seconds
         self._ready_timeout = ready_timeout
         self._max_stale = max_stale
         self._clock = clock
         self._subscribers = Subscribers()
         self._early_subscribers = Subscribers()
-        self._stop = threading.Event()
+        name = f"kubetls-volume-{os.path.basename(self._reader.directories[0])}"
+        self._follower = Follower(name, self._look_again, poll_seconds=poll_seconds)
         self._reloading = threading.RLock()
-        self._thread: threading.Thread | None = None
         self._last = LastGood()
         self._changed_at: datetime | None = None
         self._snapshot: Snapshot | None = None
@@ -153,14 +151,12 @@ class VolumeSource(AsyncLifetime):
             NotReadyError: Not within that time; says what is missing, and what was found.
             ConfigurationError: The source was started or closed before.
         """
-        if self._thread is not None or self._stop.is_set():
+        if not self._follower.is_new:
             raise ConfigurationError("expected a new source, got one that was started before")
         seconds = self._ready_timeout if wait is None else wait
         self._wait(seconds)
-        name = f"kubetls-volume-{os.path.basename(self._status.directory)}"
-        self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
         disown_in_children(self)
-        self._thread.start()
+        self._follower.start(self._reader.directories)
         return self
 
     def reload(self) -> Snapshot:
@@ -179,10 +175,7 @@ class VolumeSource(AsyncLifetime):
 
     def close(self) -> None:
         """End the thread; the source hands out nothing any more. May be called twice."""
-        self._stop.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN_SECONDS)
+        self._follower.close()
         with self._reloading:
             self._forget(SourceClosedError("the source was closed"))
 
@@ -193,22 +186,16 @@ class VolumeSource(AsyncLifetime):
         state = self._snapshot.svid if self._snapshot is not None else self._why_none.message
         return f"<VolumeSource {self._status.directory!r}: {state}>"
 
-    def _follow(self) -> None:
-        for _ in changes(
-            self._reader.directories, stop=self._stop, poll_seconds=self._poll_seconds
-        ):
-            try:
-                with self._reloading:
-                    if not self._stop.is_set():
-                        self._look()
-            except Exception:  # noqa: BLE001 - the outermost loop: it must outlive our bugs
-                _log.exception("looking at %s failed", self._status.directory)
+    def _look_again(self) -> None:
+        with self._reloading:
+            if not self._follower.stop.is_set():
+                self._look()
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         is_logged = False
         while (missing := self._first_look()) is not None:
-            if self._stop.is_set():
+            if self._follower.stop.is_set():
                 raise SourceClosedError("the source was closed while it started")
             if time.monotonic() >= deadline:
                 advice = self._reader.advice
@@ -216,7 +203,7 @@ class VolumeSource(AsyncLifetime):
             if not is_logged:
                 log_wait(seconds, missing)
                 is_logged = True
-            self._stop.wait(_START_INTERVAL_SECONDS)
+            self._follower.stop.wait(_START_INTERVAL_SECONDS)
 
     def _first_look(self) -> str | None:
         """Look; the reason why that is not enough to start with, or None once it is in force."""
@@ -288,14 +275,14 @@ class VolumeSource(AsyncLifetime):
         self._reader.forget()
 
     def _give_up(self) -> None:
-        self._stop.set()
+        self._follower.stop.set()
 
     def _disown(self) -> None:
         """In a forked child: the thread is not here, and the locks may be held by it."""
         self._reloading = threading.RLock()
         self._subscribers = Subscribers()
         self._early_subscribers = Subscribers()
-        self._stop.set()
+        self._follower.disown()
         self._forget(
             SourceClosedError("the source belongs to the process before the fork: make one here")
         )

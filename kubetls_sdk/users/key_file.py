@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubetls_sdk._follower import Follower
 from kubetls_sdk._forks import disown_in_children
-from kubetls_sdk._watch import changes
 from kubetls_sdk.exceptions import ConfigurationError
 from kubetls_sdk.users.key_set import MAX_TEXT_BYTES, NO_KEYS, KeySet
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ("FollowedKeys", "KeyFile")
 
 _log = logging.getLogger(__name__)
-_JOIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +78,7 @@ class FollowedKeys:
         self._text: bytes | None = None
         self._good_at = time.monotonic()
         self._looking = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._follower = Follower("kubetls-keys", self.look, poll_seconds=setting.poll_seconds)
 
     def start(self) -> Self:
         """Read the file, then follow it in a thread.
@@ -92,9 +90,8 @@ class FollowedKeys:
             self._put(_read(self._path))
         except (OSError, ConfigurationError) as err:
             raise ConfigurationError(f"{self._path}: {err}") from err
-        self._thread = threading.Thread(target=self._follow, name="kubetls-keys", daemon=True)
         disown_in_children(self)
-        self._thread.start()
+        self._follower.start([str(self._path.parent)])
         return self
 
     def usable(self) -> KeySet | None:
@@ -117,21 +114,13 @@ class FollowedKeys:
 
     def close(self) -> None:
         """End the thread; may be called twice."""
-        self._stop.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN_SECONDS)
+        self._follower.close()
 
     def _disown(self) -> None:
         """In a forked child: the thread is not here, and a removed key would stay."""
-        self._stop.set()
+        self._follower.disown()
         self._looking = threading.Lock()
-        self.keys, self._thread = NO_KEYS, None
-
-    def _follow(self) -> None:
-        places = [str(self._path.parent)]
-        for _ in changes(places, stop=self._stop, poll_seconds=self._setting.poll_seconds):
-            self.look()
+        self.keys = NO_KEYS
 
     def _look(self) -> None:
         try:

@@ -105,7 +105,7 @@ class TestKeyFile:
         """The thread ends with it, and closing twice is fine."""
         opened.close()
         opened.close()
-        assert not opened._thread.is_alive()
+        assert not opened._follower.is_alive
 
     def test_fork(self, opened):
         """A forked child, which nobody tells of a removed key, verifies nobody."""
