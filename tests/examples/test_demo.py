@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.examples.demo_run import ROOT, DemoRun, start_demo
 from tests.examples.process_tree import children_of
+from tests.examples.sabotaged_runs import running
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -40,15 +40,8 @@ SABOTAGES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], DemoRun]]:
     """All runs of this file, two at a time; the result of each when it is asked for."""
-    with ThreadPoolExecutor(2) as pool:
-        started: dict[str, Future[DemoRun]] = {
-            "right": pool.submit(DemoRun.of, tmp_path_factory.mktemp("right"))
-        }
-        for name in SABOTAGES:
-            command = f"{sys.executable} -m tests.examples.sabotage.{name}"
-            build = tmp_path_factory.mktemp(name)
-            started[name] = pool.submit(DemoRun.of, build, "--server-command", command)
-        yield lambda name: started[name].result()
+    with running(DemoRun.of, SABOTAGES, tmp_path_factory) as found:
+        yield found
 
 
 class TestDemo:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from examples.demonstration.log_folder import log_folder
 from tests.examples.edge_run import ROOT, EdgeRun, start_edge
 from tests.examples.process_tree import children_of
+from tests.examples.sabotaged_runs import running
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -47,15 +47,8 @@ SABOTAGES = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], EdgeRun]]:
     """All runs of this file, two at a time; the result of each when it is asked for."""
-    with ThreadPoolExecutor(2) as pool:
-        started: dict[str, Future[EdgeRun]] = {
-            "right": pool.submit(EdgeRun.of, tmp_path_factory.mktemp("right"))
-        }
-        for name in SABOTAGES:
-            command = f"{sys.executable} -m tests.examples.sabotage.{name}"
-            build = tmp_path_factory.mktemp(name)
-            started[name] = pool.submit(EdgeRun.of, build, "--server-command", command)
-        yield lambda name: started[name].result()
+    with running(EdgeRun.of, SABOTAGES, tmp_path_factory) as found:
+        yield found
 
 
 class TestEdge:
