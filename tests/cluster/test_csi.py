@@ -227,8 +227,8 @@ class TestCalls:
     def test_shop(self, world: CsiWorld) -> None:
         """The service web calls orders without a pause; whoever is not in the policy is refused."""
         with Shop(world.control_plane, world.nodes) as shop:
-            before = shop.load()["failed"]
             until(lambda: shop.load()["requests"] > 100, timeout=60)
+            before = shop.load()["failed"]
             world.kill_driver(NODES[0])
             world.kill_driver(NODES[1])
             shop.roll("orders")
