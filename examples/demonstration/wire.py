@@ -33,6 +33,7 @@ __all__ = (
     "StockCaller",
     "WireConnection",
     "is_open",
+    "json_object",
 )
 
 _TIMEOUT_SECONDS = 5.0
@@ -119,7 +120,9 @@ class WireConnection:
             content = response.read()
         except (OSError, http.client.HTTPException) as err:
             return Answer(self.port, detail=_reason(err), is_resumed=self.is_resumed)
-        return Answer(self.port, response.status, body=_json(content), is_resumed=self.is_resumed)
+        return Answer(
+            self.port, response.status, body=json_object(content), is_resumed=self.is_resumed
+        )
 
 
 class StockCaller:
@@ -227,7 +230,8 @@ def _load(context: ssl.SSLContext, credential: Credential) -> None:
         context.load_cert_chain(pem)
 
 
-def _json(content: bytes) -> dict[str, Any]:
+def json_object(content: bytes) -> dict[str, Any]:
+    """Read a JSON object; nothing when it is none."""
     try:
         body = json.loads(content)
     except ValueError:

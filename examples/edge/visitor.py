@@ -6,10 +6,10 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from examples.demonstration.child import DemoError
-from examples.demonstration.wire import Answer
+from examples.demonstration.wire import Answer, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,14 +61,6 @@ class Visitor:
             connection.request(method, path, body, headers)
             port = connection.sock.getsockname()[1]
             answer = connection.getresponse()
-            return Answer(port, answer.status, body=_json(answer.read()))
+            return Answer(port, answer.status, body=json_object(answer.read()))
         finally:
             connection.close()
-
-
-def _json(content: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(content)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}

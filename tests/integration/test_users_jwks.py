@@ -16,7 +16,7 @@ import pytest
 from kubetls_sdk.users import Issuer, KeyUrl, TokenRefused, User, Users, UserSettings
 from kubetls_sdk.users.jwks_request import FetchError, JwksRequest
 from kubetls_sdk.users.key_set import MAX_TEXT_BYTES
-from tests.integration.bundle_server import web_context
+from tests.integration.bundle_server import drip_head, hold, web_context
 from tests.tokens import AUDIENCE, ISSUER, Signer, bearer
 
 ONE, TWO = Signer("ES256"), Signer("ES256", kid="k2", number=1)
@@ -115,23 +115,9 @@ def resolve(users, token):
     return asyncio.run(users.resolve(bearer(token), None))
 
 
-def hold(answer):
-    """Never answer."""
-    answer.server.released.wait(20)
-
-
 def wait_first(answer):
     """Answer once released."""
     return answer.server.released.wait(20)
-
-
-def drip(answer):
-    """Answer for ever, a byte now and then."""
-    answer.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
-    with contextlib.suppress(OSError):
-        while not answer.server.released.wait(0.05):
-            answer.wfile.write(b"x")
-            answer.wfile.flush()
 
 
 def pour(answer):
@@ -200,7 +186,7 @@ class TestRequest:
         with pytest.raises(FetchError, match="coding"):
             fetch()
 
-    @pytest.mark.parametrize("act", [hold, drip], ids=["no answer", "a byte now and then"])
+    @pytest.mark.parametrize("act", [hold, drip_head], ids=["no answer", "a byte now and then"])
     def test_slow(self, issuing, fetch, act):
         """All of it ends at the deadline, however the server wastes time."""
         issuing.act = act
