@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -26,6 +26,9 @@ from tests.cluster.account import Account
 from tests.cluster.csi_world import NODES, CsiWorld, csi_world
 from tests.waiting import until
 from webhook.node.protocol import csi_pb2 as csi
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -77,6 +80,11 @@ def another(world: CsiWorld, created: dict[str, Any], **changes: Any) -> None:
     place = world.nodes[NODE].target_of(created["metadata"]["uid"], "second")
     place.parent.mkdir(parents=True, exist_ok=True)
     world.publish(created, **{"volume_id": "second", "target_path": str(place), **changes})
+
+
+def folder_of(world: CsiWorld, created: dict[str, Any]) -> Path:
+    """The kubelet's folder of a pod."""
+    return world.nodes[NODE].root / "pods" / created["metadata"]["uid"]
 
 
 def request_for(name: str) -> bytes:
@@ -181,9 +189,20 @@ class TestTarget:
         with refused(world, grpc.StatusCode.INVALID_ARGUMENT, "target_path"):
             another(world, mine, target_path=target)
 
+    def test_of_another_pod(self, world: CsiWorld, namespace: str, mine: dict[str, Any]) -> None:
+        """What is a pod's by all proofs is not shown to another pod, nor ends what that has."""
+        other = world.create(namespace, "other")
+        held = (world.files(other) / "credential-bundle.pem").read_bytes()
+        place = str(world.nodes[NODE].target_of(other["metadata"]["uid"], "kubetls"))
+        with refused(world, grpc.StatusCode.INVALID_ARGUMENT, "target_path"):
+            another(world, mine, target_path=place)
+        with refused(world, grpc.StatusCode.FAILED_PRECONDITION, "the place of volume"):
+            unpublish(world, "second", place)
+        assert (world.files(other) / "credential-bundle.pem").read_bytes() == held
+
     def test_symlink(self, world: CsiWorld, mine: dict[str, Any], tmp_path: Any) -> None:
         """A folder on the way that is a symlink leads nowhere."""
-        link = world.nodes[NODE].root / "pods" / f"link-{next(_numbers)}"
+        link = folder_of(world, mine) / f"link-{next(_numbers)}"
         link.symlink_to(tmp_path)
         with refused(world, grpc.StatusCode.FAILED_PRECONDITION, "symlink"):
             another(world, mine, target_path=str(link / "mount"))
@@ -191,13 +210,13 @@ class TestTarget:
 
     def test_no_folder(self, world: CsiWorld, mine: dict[str, Any]) -> None:
         """Where the kubelet made no folder, a publication fails half-way, and is undone."""
-        target = world.nodes[NODE].root / "pods" / "nobody" / "mount"
+        target = folder_of(world, mine) / "nobody" / "mount"
         with refused(world, grpc.StatusCode.FAILED_PRECONDITION, "expected the kubelet to make"):
             another(world, mine, target_path=str(target))
 
     def test_somebody_elses_file(self, world: CsiWorld, mine: dict[str, Any]) -> None:
         """What is there already is left as it is."""
-        target = world.nodes[NODE].root / "pods" / f"file-{next(_numbers)}"
+        target = folder_of(world, mine) / f"file-{next(_numbers)}"
         target.write_text("mine")
         with refused(world, grpc.StatusCode.FAILED_PRECONDITION, "expected a folder"):
             another(world, mine, target_path=str(target))

@@ -5,7 +5,8 @@ Rules:
     1. Whatever is missing, cannot be kept, or is not ours to serve, is refused by its field's name.
     2. The volume is ephemeral, of the pod that mounts it, and read-only; a pod that could write
        would be told that it may, and fail later.
-    3. A target is a path strictly inside the kubelet's folder, already in its shortest form. That
+    3. A target is a path strictly inside the kubelet's folder, already in its shortest form; that
+       of a publication is in its own pod's folder, so that no pod is shown what is another's. That
        no component of it is a symlink is for who walks it: `webhook.node.target`.
     4. The token is not part of a publication, so that it is nowhere stored, compared or shown.
 
@@ -32,6 +33,7 @@ __all__ = (
     "InvalidPublication",
     "PodReference",
     "Publication",
+    "check_place",
     "parse_group",
     "parse_target",
     "parse_token",
@@ -49,6 +51,7 @@ _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SUBDOMAIN: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
 _UID_FORM: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _GROUP_FORM: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
+_TOKEN_FORM: Final = re.compile(r"[!-~]{1,16384}", re.ASCII)
 _MOST_ID_BYTES: Final = 128
 _MOST_PATH_BYTES: Final = 4095
 _MOST_GROUP: Final = 2**32 - 2
@@ -138,7 +141,9 @@ class Publication:
         target = parse_target(request.target_path, kubelet_folder)
         group = _parse_capability(request)
         _require_ephemeral(request)
-        return cls(volume_id, target, _parse_pod(request.volume_context), group)
+        pod = _parse_pod(request.volume_context)
+        check_place(target, pod, kubelet_folder)
+        return cls(volume_id, target, pod, group)
 
 
 def parse_volume_id(volume_id: str) -> str:
@@ -177,6 +182,21 @@ def parse_target(text: str, kubelet_folder: Path) -> Path:
     return target
 
 
+def check_place(target: Path, pod: PodReference, kubelet_folder: Path) -> None:
+    """Check that a target is a pod's own.
+
+    Raises:
+        InvalidPublication: It is in another pod's folder, or in none.
+
+    Spec: Kubernetes, the kubelet's folders: `pods/<UID>/volumes/kubernetes.io~csi/<name>/mount`.
+    """
+    folder = kubelet_folder / "pods" / pod.uid
+    if folder not in target.parents:
+        raise InvalidPublication(
+            "target_path", f"expected a path inside {str(folder)!r}, got {str(target)!r}"
+        )
+
+
 def parse_token(request: NodePublishVolumeRequest, audience: str) -> str:
     """Take the pod's token for our audience, and only that one.
 
@@ -196,7 +216,7 @@ def parse_token(request: NodePublishVolumeRequest, audience: str) -> str:
         token = json.loads(text)[audience]["token"]
     except (ValueError, TypeError, LookupError, RecursionError):
         token = None
-    if not isinstance(token, str) or not token:
+    if not isinstance(token, str) or not _TOKEN_FORM.fullmatch(token):
         raise InvalidPublication(
             _TOKENS, f"expected a token for the audience {audience!r}; see CSIDriver tokenRequests"
         ) from None

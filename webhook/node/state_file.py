@@ -17,6 +17,7 @@ from webhook.node.publication import (
     InvalidPublication,
     PodReference,
     Publication,
+    check_place,
     parse_group,
     parse_target,
     parse_volume_id,
@@ -80,7 +81,7 @@ def _document(publication: Publication) -> dict[str, Any]:
 def _publication(document: Any, kubelet_folder: Path) -> Publication:
     try:
         pod, group = document["pod"], document["group"]
-        return Publication(
+        found = Publication(
             parse_volume_id(str(document["volume"])),
             parse_target(str(document["target"]), kubelet_folder),
             PodReference.parse(
@@ -93,3 +94,5 @@ def _publication(document: Any, kubelet_folder: Path) -> Publication:
         )
     except (KeyError, TypeError) as error:
         raise InvalidPublication("state.json", f"expected our fields, got {error!r}") from None
+    check_place(found.target, found.pod, kubelet_folder)
+    return found

@@ -97,6 +97,8 @@ SPOILT = [
     pytest.param(attribute("pod.name", "web-0\n"), f"{ATTRIBUTE}pod.name", id="newline"),
     pytest.param(attribute("pod.namespace", "Shop"), f"{ATTRIBUTE}pod.namespace", id="upper-case"),
     pytest.param(attribute("pod.uid", "a/b"), f"{ATTRIBUTE}pod.uid", id="path-as-uid"),
+    pytest.param(attribute("pod.uid", "another"), "target_path", id="place-of-another-pod"),
+    pytest.param(attribute("pod.uid", POD.uid[:-1]), "target_path", id="same-beginning"),
 ]
 
 
@@ -204,6 +206,10 @@ class TestParseToken:
             pytest.param('["secret-text"]', id="a-list"),
             pytest.param("secret-text", id="no-json"),
             pytest.param("[" * 100_000, id="deep"),
+            pytest.param(tokens("secret\r\nX-Remote-User: admin"), id="header"),
+            pytest.param(tokens("secret\n"), id="newline"),
+            pytest.param(tokens("secret\u00e9"), id="no-ascii"),
+            pytest.param(tokens("secret" * 3000), id="huge"),
         ],
     )
     def test_refuses_all_else(self, tmp_path: Path, text: str) -> None:
