@@ -4,7 +4,8 @@
 Rules:
     1. It is never shown, and never written.
     2. When it ends is read from the token itself, unverified: that only saves a vain request. What
-       it is worth is for the API server to say.
+       it is worth is for the API server to say, by its clock: what the kubelet has just brought is
+       tried, whatever ours says.
 
 Spec: RFC 7519 §4.1.4; Kubernetes bound service account tokens.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +23,7 @@ __all__ = ("PodToken",)
 
 _MARGIN_SECONDS: Final = 5.0
 _UNKNOWN_SECONDS: Final = 600.0
+_FRESH_SECONDS: Final = 60.0
 _PARTS: Final = 3
 
 
@@ -40,7 +43,9 @@ class PodToken:
     def received(cls, text: str, now: float) -> PodToken:
         """Take a token that the kubelet brought."""
         ends_at = _expiry(text)
-        return cls(text, now + _UNKNOWN_SECONDS if ends_at is None else ends_at)
+        if ends_at is None:
+            return cls(text, now + _UNKNOWN_SECONDS)
+        return cls(text, max(ends_at, now + _FRESH_SECONDS))
 
     def is_good_at(self, now: float) -> bool:
         """Whether it is worth a request."""
@@ -55,7 +60,7 @@ def _expiry(text: str) -> float | None:
     try:
         padded = parts[1] + "=" * (-len(parts[1]) % 4)
         ends_at = json.loads(base64.urlsafe_b64decode(padded))["exp"]
-    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
+        is_number = isinstance(ends_at, int | float) and not isinstance(ends_at, bool)
+        return float(ends_at) if is_number and math.isfinite(ends_at) else None
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, binascii.Error):
         return None
-    is_number = isinstance(ends_at, int | float) and not isinstance(ends_at, bool)
-    return float(ends_at) if is_number else None

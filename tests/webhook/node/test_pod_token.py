@@ -25,6 +25,12 @@ class TestReceived:
         assert token.is_good_at(NOW + 90)
         assert not token.is_good_at(NOW + 96)
 
+    def test_clock_that_is_ahead(self):
+        """What the kubelet has just brought is tried, though our clock says that it has ended."""
+        token = PodToken.received(jwt({"exp": NOW - 3600}), NOW)
+        assert token.is_good_at(NOW + 50)
+        assert not token.is_good_at(NOW + 56)
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -37,8 +43,14 @@ class TestReceived:
             jwt({"exp": None}),
             "e30.ÄÄ.c2ln",
             f"e30.{base64.urlsafe_b64encode(b'[' * 100000).decode()}.c2ln",
+            jwt({"exp": 10**400}),
+            jwt({"exp": float("inf")}),
+            jwt({"exp": float("nan")}),
         ],
-        ids=["opaque", "no base64", "empty", "list", "text", "true", "null", "no ASCII", "deep"],
+        ids=[
+            *("opaque", "no base64", "empty", "list", "text", "true", "null", "no ASCII", "deep"),
+            *("more than a float", "infinite", "not a number"),
+        ],
     )
     def test_one_that_says_nothing(self, text):
         """One that we cannot read is good for as long as those that CSIDriver asks for."""
