@@ -97,7 +97,8 @@ class AtomicFolder:
         return name if _DATED.fullmatch(name) and (self._folder / name).is_dir() else None
 
     def _sweep(self, current: str | None) -> None:
-        """Remove the folders of writes that are over, or were never finished."""
+        """Remove what is left of writes that are over, or were never finished."""
+        (self._folder / _NEXT).unlink(missing_ok=True)
         for entry in self._folder.iterdir():
             if entry.name != current and _DATED.fullmatch(entry.name) and not entry.is_symlink():
                 shutil.rmtree(entry)

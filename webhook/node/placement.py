@@ -149,7 +149,8 @@ class TmpfsPlacement:
         """Wipe the volume's tmpfs, unmount it, and remove the folder.
 
         Raises:
-            TargetError: Somebody else mounted something there.
+            TargetError: Somebody else mounted something there, or inside: what that is made of is
+                not ours to wipe.
         """
         if not home.exists():
             return
@@ -157,8 +158,10 @@ class TmpfsPlacement:
             if not _is_ours(number):
                 raise TargetError(f"{home}: expected a mount of ours")
             _cover_up(home / _SHOWN)
+            _require_no_mount_in(home)
             wipe(home)
             unmount(str(home))
+        _require_no_mount_in(home)
         shutil.rmtree(home)
 
 
@@ -184,6 +187,12 @@ def _cover_up(shown: Path) -> None:
     """Unmount what a killed process left of `_read_only`."""
     while shown.is_dir() and _mount_number(shown) is not None:
         unmount(str(shown))
+
+
+def _require_no_mount_in(home: Path) -> None:
+    place = home.resolve()
+    if any(place in mount.place.parents for mount in mounts()):
+        raise TargetError(f"{home}: expected no mount of somebody else inside")
 
 
 def _unmount_ours(target: Target) -> None:

@@ -113,6 +113,7 @@ class VolumeStore:
         """
         home = self._home(publication.volume_id)
         with self._lock(home):
+            self._check_nobodys(publication.volume_id, publication.target)
             self._volumes.pop(publication.volume_id, None)
             self._placement.discard(home)
             try:
@@ -167,23 +168,32 @@ class VolumeStore:
         published elsewhere stays.
 
         Raises:
-            TargetError: Something at the target, or on the way to it, may not be there.
+            TargetError: Something at the target, or on the way to it, may not be there; or it is
+                another volume's.
             OSError: The kernel or the disk refused; to be repeated.
         """
         home = self._home(volume_id)
         with self._lock(home):
             known = self._volumes.get(volume_id)
             is_ours = known is not None and known.target == target
+            self._check_nobodys(volume_id, target)
             self._placement.withdraw(home, target, is_ours=is_ours)
             if known is None or is_ours:
                 self._placement.discard(home)
                 self._volumes.pop(volume_id, None)
+
+    def _check_nobodys(self, volume_id: str, target: Path) -> None:
+        """Let no volume take another's place, or end it."""
+        for known in self:
+            if known.target == target and known.volume_id != volume_id:
+                raise TargetError(f"{target}: it is the place of volume {known.volume_id!r}")
 
     def _take_over(self, home: Path) -> None:
         """Keep a volume of an earlier process, or remove what is not whole."""
         publication = self._recorded(home)
         if publication is not None and self._is_whole(home, publication):
             self._volumes[publication.volume_id] = publication
+            self._finish_write(home, publication)
             return
         _log.warning("%s is not whole: removed", home)
         try:
@@ -192,6 +202,13 @@ class VolumeStore:
             self._placement.discard(home)
         except (TargetError, OSError) as error:
             _log.error("%s cannot be removed: %s", home, error)
+
+    def _finish_write(self, home: Path, publication: Publication) -> None:
+        """Do what a process that was killed in a write left to do."""
+        try:
+            self._placement.write(home, publication, self._placement.read(home))
+        except OSError as error:
+            _log.warning("%s is kept as it is: %s", home, error)
 
     def _recorded(self, home: Path) -> Publication | None:
         """Whose a volume is by its own word; None when that cannot be so."""

@@ -337,6 +337,30 @@ class TestStrangers:
                 call("csi-1")
         assert mount_table().count(str(place)) == 1
 
+    @pytest.mark.parametrize("place", ["volume", "inside", "."])
+    @in_mount_namespace
+    def test_what_they_show_in_ours_stays(
+        self, kubelet: Path, state: Path, tmp_path: Path, place: str
+    ) -> None:
+        """A folder of somebody else that is mounted in a volume is not wiped with it."""
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        (theirs / "file").write_bytes(b"theirs")
+        store = opened(state, kubelet)
+        filled(store, kubelet)
+        within = home(state) / place
+        within.mkdir(exist_ok=True)
+        subprocess.run(["mount", "--bind", str(theirs), str(within)], check=True, timeout=10)
+        with pytest.raises(TargetError):
+            store.remove("csi-1", target(kubelet))
+        with pytest.raises(TargetError):
+            store.create(publication(kubelet))
+        opened(state, kubelet)
+        assert [each.name for each in theirs.iterdir()] == ["file"]
+        unmount(str(within))
+        store.remove("csi-1", target(kubelet))
+        assert_nothing_left(state, kubelet)
+
 
 class TestBusy:
     @in_mount_namespace

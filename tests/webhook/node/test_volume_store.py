@@ -7,15 +7,18 @@ import hashlib
 import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.webhook.node.mount_namespace import in_mount_namespace, mount_table
-from tests.webhook.node.requests import publication, target
+from tests.webhook.node.requests import POD, publication, target
 from webhook.node.folder_placement import FolderPlacement
 from webhook.node.placement import TmpfsPlacement
+from webhook.node.publication import InvalidPublication
+from webhook.node.state_file import read_state
 from webhook.node.target import MissingParentError, TargetError
 from webhook.node.volume_store import StoreError, UnknownVolumeError, VolumeStore
 
@@ -137,6 +140,23 @@ class TestLife:
         place = filled(store, kubelet)
         store.remove("csi-1", target(kubelet, "other"))
         assert seen(place) == FILES
+
+    @pytest.mark.parametrize("call", ["create", "remove"])
+    @in_mount_namespace
+    def test_place_of_another(
+        self, kubelet: Path, state: Path, placed: Callable[[Path], Placement], call: str
+    ) -> None:
+        """A volume neither takes the place of another, nor ends it: a pod keeps what it has."""
+        store = opened(state, placed(kubelet))
+        place = filled(store, kubelet)
+        before = mount_table()
+        other = replace(publication(kubelet, "other"), target=place)
+        arguments = (other,) if call == "create" else ("other", place)
+        with pytest.raises(TargetError, match="the place of volume 'csi-1'"):
+            getattr(store, call)(*arguments)
+        assert (seen(place), mount_table()) == (FILES, before)
+        assert store.is_exposed("csi-1")
+        assert len(store) == 1
 
     @in_mount_namespace
     def test_unknown_volumes_are_no_volumes(
@@ -376,7 +396,11 @@ class TestOpen:
         (home(state, "other") / "state.json").write_text(record)
         assert list(opened(state, placed(kubelet))) == [publication(kubelet)]
         assert seen(place) == FILES
-        (home(state) / "state.json").write_text(record.replace(str(place), "/etc/mount"))
+        another = record.replace(POD.uid, "another", 1)
+        for forged in (record.replace(str(place), "/etc/mount"), another):
+            (home(state) / "state.json").write_text(forged)
+            with pytest.raises(InvalidPublication):
+                read_state(home(state), kubelet)
         assert list(opened(state, placed(kubelet))) == []
 
     @in_mount_namespace
