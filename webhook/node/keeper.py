@@ -18,6 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from webhook.api import ApiError
@@ -37,7 +39,7 @@ from webhook.node.renewal import Renewal
 from webhook.signing.worklist import Again, Lane, Worklist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from webhook.api import EventRecorder, Pod, Service
@@ -51,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 _FIRST_SECONDS: Final = 0.5
 _LONGEST_SECONDS: Final = 120.0
+_MOST_OF_POD: Final = 8
+_TOO_MANY: Final = "TooManyVolumes"
 
 
 class Keeper:
@@ -82,6 +86,7 @@ class Keeper:
         self._patience_seconds = patience_seconds
         self._now = now
         self._kept: dict[str, KeptVolume] = {}
+        self._coming: Counter[str] = Counter()
         self._issuer: IdentityIssuer | None = None
         self._renewal: Renewal | None = None
         self._sees = asyncio.Event()
@@ -132,7 +137,8 @@ class Keeper:
             token: Of the pod, for our audience.
 
         Raises:
-            IssuanceError: There is no identity for the pod; retryable or final.
+            IssuanceError: There is no identity for the pod, or it has more than enough volumes;
+                retryable or final.
             ApiError: The API server refused.
             TargetError: Something at the target may not be there.
             OSError: The kernel or the disk refused.
@@ -143,8 +149,9 @@ class Keeper:
             return
         begun = time.monotonic()
         try:
-            identity = await self._identity(publication.pod, token)
-            await run_errand(self._place, publication, identity)
+            with self._counted(publication.pod):
+                identity = await self._identity(publication.pod, token)
+                await run_errand(self._place, publication, identity)
         except Exception as err:
             metrics.REFUSED.labels(reason=_reason(err)).inc()
             raise
@@ -192,6 +199,19 @@ class Keeper:
         namespaces = {each.namespace for each in (old, new) if each is not None}
         if any(kept.publication.pod.namespace in namespaces for kept in self._kept.values()):
             self.has_news.set()
+
+    @contextmanager
+    def _counted(self, pod: PodReference) -> Iterator[None]:
+        """Bound what the author of one pod can have made: a key, a request and mounts for each."""
+        kept = self._count(lambda each: each.publication.pod.uid == pod.uid)
+        if kept + self._coming[pod.uid] >= _MOST_OF_POD:
+            raise IssuanceError(f"a pod has at most {_MOST_OF_POD} volumes", reason=_TOO_MANY)
+        self._coming[pod.uid] += 1
+        try:
+            yield
+        finally:
+            self._coming[pod.uid] -= 1
+            self._coming += Counter()  # Forget who has none.
 
     async def _identity(self, pod: PodReference, token: str) -> Identity:
         """Get an identity, again and again until the kubelet's patience is to be spared."""

@@ -8,7 +8,7 @@ Rules:
     3. Whoever unpublishes is not kept waiting by a publication: that is cancelled.
     4. A volume that is published stays published: a repetition renews its token, and its failure
        is ours to log, since a kubelet before 1.37 takes an error for the end of the volume.
-    5. Different volumes wait for each other only when very many are made at once.
+    5. Different volumes wait for each other only when very many of one namespace are made at once.
 
 Spec: CSI 1.13, NodePublishVolume (table of second calls), "Concurrency".
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -85,7 +86,7 @@ class Operations:
 
     Args:
         volumes: Who does it.
-        most_at_once: How many publications are begun at once; others wait.
+        most_at_once: How many publications of a namespace are begun at once; others of it wait.
         publish_seconds: How long one may take, waiting included.
     """
 
@@ -97,7 +98,10 @@ class Operations:
         publish_seconds: float = _PUBLISH_SECONDS,
     ) -> None:
         self._volumes = volumes
-        self._slots = asyncio.Semaphore(most_at_once)
+        self._most_at_once = most_at_once
+        self._slots: weakref.WeakValueDictionary[str, asyncio.Semaphore] = (
+            weakref.WeakValueDictionary()
+        )
         self._publish_seconds = publish_seconds
         self._running: dict[str, _Operation] = {}
 
@@ -172,8 +176,11 @@ class Operations:
 
     async def _publish(self, publication: Publication, token: str) -> None:
         seconds, has_turn = self._publish_seconds, False
+        slots = self._slots.setdefault(
+            publication.pod.namespace, asyncio.Semaphore(self._most_at_once)
+        )
         try:
-            async with asyncio.timeout(seconds), self._slots:
+            async with asyncio.timeout(seconds), slots:
                 has_turn = True
                 await self._volumes.publish(publication, token)
         except BaseException as error:

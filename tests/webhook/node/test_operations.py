@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,30 @@ class TestPublish:
             )
             assert keeper.most_at_once <= 3
             assert all(keeper.store.is_exposed(name) for name in names)
+
+        run(scenario)
+
+    def test_namespaces_do_not_wait_for_each_other(self, kubelet: Path) -> None:
+        """Where the pods of one namespace wait for certificates, another's get theirs."""
+
+        async def scenario() -> None:
+            keeper = volumes(kubelet)
+            operations = Operations(keeper, most_at_once=2)
+            keeper.gate.clear()
+            stuck = [
+                asyncio.create_task(operations.publish(publication(kubelet, f"csi-{n}"), "token"))
+                for n in range(5)
+            ]
+            await until(lambda: len(keeper.calls) == 2)
+            asked = publication(kubelet, "other")
+            asked = replace(asked, pod=replace(asked.pod, namespace="elsewhere"))
+            other = asyncio.create_task(operations.publish(asked, "token"))
+            await until(lambda: "publish other" in keeper.calls)
+            keeper.gate.set()
+            await asyncio.gather(other, *stuck)
+            del other, stuck
+            gc.collect()
+            assert len(operations._slots) == 0
 
         run(scenario)
 
