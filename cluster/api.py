@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 30.0
 _OK_STATUSES = range(200, 300)
+_MERGE = "application/strategic-merge-patch+json"
 
 
 class Api:
@@ -45,6 +46,10 @@ class Api:
     def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """PUT an object and return what was stored."""
         return self.request("PUT", path, body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """PATCH an object, lists merged by their keys, and return what was stored."""
+        return self.request("PATCH", path, body)
 
     def delete(self, path: str) -> dict[str, Any]:
         """DELETE an object."""
@@ -82,7 +87,8 @@ class Api:
         return answer
 
     def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        kind = _MERGE if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": kind}
         connection = HTTPSConnection(
             "127.0.0.1", self._port, context=self._context, timeout=_TIMEOUT_SECONDS
         )

@@ -2,7 +2,9 @@
 """Runs what the containers of a namespace's pods would run, as pods come and go.
 
 A pod's process starts when its node has written its volumes, gets SIGTERM when the pod is to end,
-and is killed after its grace period. Ports that its arguments name are exchanged for free ones.
+and is killed after its grace period. Its hook has no time to sleep: a hollow node removes the
+volumes as soon as its pretended containers have ended. Ports that its arguments name are exchanged
+for free ones. A pod with our readiness gate is ready once its process answers.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from cluster import lifetime
 from cluster.exceptions import ClusterError
 from cluster.pod_process import PodProcess
 from cluster.ports import free_ports
+from cluster.readiness_gate import answers_probe, is_waiting, open_gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,6 +147,8 @@ class PodRunner(lifetime.Owned):
             pod = found.get(name)
             if pod is None or "deletionTimestamp" in pod["metadata"]:
                 self._end(name, running)
+            elif is_waiting(pod) and answers_probe(pod, running.ports):
+                open_gate(self._control_plane.api, pod)
 
     def _run_pod(self, name: str, pod: Mapping[str, Any]) -> None:
         if "deletionTimestamp" in pod["metadata"] or pod["spec"]["nodeName"] not in self._nodes:

@@ -13,9 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import yaml
+
 from cluster import kubectl
 from cluster.exceptions import ClusterError
 from cluster.pod_runner import PodRunner
+from cluster.readiness_gate import gated
 from cluster.service_address import ServiceAddress
 from examples.demo_cluster.manifests import FOLDER, NAMESPACE, ORDERS_URL, PORT
 from kubetls_sdk.volume_source import VolumeSource
@@ -63,11 +66,16 @@ class Shop:
     def __enter__(self) -> Self:
         self._stack.enter_context(self._address)
         config = self._control_plane.kubeconfig
-        kubectl.run(config, "apply", "--server-side", f"--kustomize={FOLDER}")
+        manifests = yaml.safe_load_all(kubectl.run(config, "kustomize", str(FOLDER)))
+        callers, others = [], []
+        for each in manifests:
+            (callers if _name(each) == ("Deployment", "web") else others).append(gated(each))
+        self.apply(*others)
         self._stack.enter_context(self._runner)
         self.wait(lambda: len(self.serving("orders")) == 2, "two pods of orders")
-        self.wait(lambda: self.serving("web") and self.serving("guest"), "pods of web and guest")
         self.wait(self._is_listening, "pods of orders that accept connections")
+        self.apply(*callers)  # What it sends counts from the first request on.
+        self.wait(lambda: self.serving("web") and self.serving("guest"), "pods of web and guest")
         return self
 
     def __exit__(
@@ -201,6 +209,10 @@ class Shop:
     def _items(self, path: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self._control_plane.api.get(path)["items"]
         return items
+
+
+def _name(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
 def _last_line(log: Path) -> dict[str, Any]:
