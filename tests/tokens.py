@@ -82,7 +82,7 @@ def access_claims(**changes: Any) -> dict[str, Any]:
         "sub": "alice",
         "aud": AUDIENCE,
         "iat": now,
-        "exp": now + 300,
+        "exp": now + 3600,
         **changes,
     }
     return {name: value for name, value in claims.items() if value is not None}

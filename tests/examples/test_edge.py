@@ -182,5 +182,5 @@ class TestReadme:
         made = subprocess.run(
             [*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        options = made.stdout.splitlines()[-1].partition("-m examples.edge")[2].split()
+        options = re.search(r"-m examples\.edge(.*)", made.stdout)[1].split()
         assert options == (["--serve"] if "SERVE=1" in command else [])

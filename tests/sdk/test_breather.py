@@ -49,7 +49,7 @@ class TestBreather:
         gc.freeze()
         frozen = gc.get_freeze_count()
         breathe()
-        assert gc.get_freeze_count() >= frozen - 100  # some of them may be freed by counting
+        assert gc.get_freeze_count() > 0.99 * frozen  # some of them may be freed by counting
         assert frozen > 1000
 
     @pytest.mark.parametrize("enabled", [True, False])
