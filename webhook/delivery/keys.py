@@ -2,12 +2,14 @@
 """Makes the private keys of pods, in memory.
 
 Rules:
-    1. RSA takes up to seconds, so keys are made outside of the event loop.
+    1. RSA takes up to seconds, so such keys are made outside of the event loop, and by threads of
+       their own: whoever wants many keeps nothing else waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ("new_key",)
 
 _EXPONENT: Final = 65537
+_threads: Final = ThreadPoolExecutor(2, thread_name_prefix="keys")
 _MAKERS: Final[dict[KeyType, Callable[[], PrivateKey]]] = {
     KeyType.ECDSA_P256: lambda: ec.generate_private_key(ec.SECP256R1()),
     KeyType.ECDSA_P384: lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -36,5 +39,5 @@ async def new_key(key_type: KeyType) -> PrivateKey:
     """Make a key."""
     make = _MAKERS[key_type]
     if key_type in (KeyType.RSA_3072, KeyType.RSA_4096):
-        return await asyncio.to_thread(make)
+        return await asyncio.get_running_loop().run_in_executor(_threads, make)
     return make()
