@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
+    from webhook.node.unix_socket import BoundSocket
+
 __all__ = ("Registration", "registration_socket")
 
 _log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class Registration:
 
     def __init__(self, name: str, endpoint: Path, socket: Path) -> None:
         self._socket = socket
-        self._is_started = False
+        self._bound: BoundSocket | None = None
         self._service = _RegistrationService(name, endpoint)
         self._server = grpc_server()
         registration_pb2_grpc.add_RegistrationServicer_to_server(self._service, self._server)
@@ -65,7 +67,8 @@ class Registration:
     @property
     def has_failed(self) -> bool:
         """Whether the kubelet has refused the driver, or cannot find it: the process is to end."""
-        return self._service.has_failed or (self._is_started and not self._socket.is_socket())
+        is_lost = self._bound is not None and not self._bound.is_there
+        return self._service.has_failed or is_lost
 
     async def start(self) -> None:
         """Appear in the kubelet's folder.
@@ -74,15 +77,16 @@ class Registration:
             ConfigurationError: The socket's path cannot be one.
             OSError: It cannot be bound.
         """
-        listen(self._server, self._socket)
+        bound = listen(self._server, self._socket)
         await self._server.start()
-        self._is_started = True
+        self._bound = bound
 
     async def stop(self) -> None:
         """Vanish from there: the kubelet forgets the driver, and no volume of it."""
-        self._is_started = False
+        bound, self._bound = self._bound, None
         await self._server.stop(_GRACE_SECONDS)
-        self._socket.unlink(missing_ok=True)
+        if bound is not None and bound.is_there:
+            self._socket.unlink(missing_ok=True)
 
 
 class _RegistrationService(registration_pb2_grpc.RegistrationServicer):

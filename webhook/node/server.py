@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from webhook.node.operations import Volumes
+    from webhook.node.unix_socket import BoundSocket
 
 __all__ = ("DriverSettings", "Server")
 
@@ -78,7 +79,7 @@ class Server:
     ) -> None:
         self._operations = operations if operations is not None else Operations(volumes)
         self._socket = settings.socket
-        self._is_started = False
+        self._bound: BoundSocket | None = None
         self._server = grpc_server()
         csi_pb2_grpc.add_IdentityServicer_to_server(
             _IdentityService(volumes, settings), self._server
@@ -89,8 +90,8 @@ class Server:
 
     @property
     def has_failed(self) -> bool:
-        """Whether somebody has removed the socket: the process is to end, and begin anew."""
-        return self._is_started and not self._socket.is_socket()
+        """Whether somebody has removed or replaced the socket: the process is to begin anew."""
+        return self._bound is not None and not self._bound.is_there
 
     async def start(self) -> None:
         """Listen and serve; one start for each object.
@@ -99,14 +100,14 @@ class Server:
             ConfigurationError: The socket's path cannot be one.
             OSError: It cannot be bound.
         """
-        listen(self._server, self._socket)
+        bound = listen(self._server, self._socket)
         await self._server.start()
-        self._is_started = True
+        self._bound = bound
         _log.info("the kubelet is served at %s", self._socket)
 
     async def stop(self) -> None:
         """Take no more calls, cancel what is under way, and wait until that is cleaned up."""
-        self._is_started = False
+        self._bound = None
         await self._operations.stop()
         await self._server.stop(_GRACE_SECONDS)
         await self._operations.stop()

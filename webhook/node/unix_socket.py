@@ -4,12 +4,14 @@
 Rules:
     1. A socket that an earlier process left is removed; anything else of that name is not.
     2. There is no moment at which others may open it.
+    3. Another socket of its name is not ours: whoever made it gets what the kubelet sends.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import grpc.aio
@@ -19,11 +21,29 @@ from kubetls_sdk.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ("grpc_server", "listen")
+__all__ = ("BoundSocket", "grpc_server", "listen")
 
 _MOST_PATH_BYTES: Final = 107
 _MOST_MESSAGE_BYTES: Final = 1024 * 1024
 _MOST_CALLS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BoundSocket:
+    """A socket that we have bound.
+
+    Attributes:
+        path: Where.
+        identity: Device and inode.
+    """
+
+    path: Path
+    identity: tuple[int, int]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is still the one at its path."""
+        return _identity(self.path) == self.identity
 
 
 def grpc_server() -> grpc.aio.Server:
@@ -37,7 +57,7 @@ def grpc_server() -> grpc.aio.Server:
     )
 
 
-def listen(server: grpc.aio.Server, path: Path) -> None:
+def listen(server: grpc.aio.Server, path: Path) -> BoundSocket:
     """Bind a server to a socket, whose folder is made when it is missing.
 
     Raises:
@@ -57,6 +77,16 @@ def listen(server: grpc.aio.Server, path: Path) -> None:
         raise OSError(f"{path}: {error}") from error
     finally:
         os.umask(before)
+    return BoundSocket(path, _identity(path))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and inode of what is at a path; zeros when nothing is."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(path: Path) -> None:

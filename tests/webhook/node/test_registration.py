@@ -100,6 +100,17 @@ class TestRegistration:
         asyncio.run(scenario())
         assert "no such version" in caplog.text
 
+    def test_replaced_socket_ends_the_process(self, tmp_path: Path) -> None:
+        """Whoever answers the kubelet in our place is not left there: the next process is."""
+
+        async def scenario() -> None:
+            async with registering(tmp_path) as (registration, _):
+                registration_socket(tmp_path, "csi.example.org").unlink()
+                async with registering(tmp_path) as (successor, _):
+                    assert (registration.has_failed, successor.has_failed) == (True, False)
+
+        asyncio.run(scenario())
+
     def test_lost_socket_ends_the_process(self, tmp_path: Path) -> None:
         """A socket that somebody removed cannot be found by a kubelet that starts anew."""
 

@@ -417,6 +417,18 @@ class TestSocket:
         finally:
             os.chdir(before)
 
+    def test_replaced_socket_ends_the_process(self, tmp_path: Path) -> None:
+        """A neighbour that listens in our place gets pods' tokens no longer than until we look."""
+
+        async def scenario() -> None:
+            async with driving(tmp_path) as driver:
+                driver.socket.unlink()
+                with socket.socket(socket.AF_UNIX) as other:
+                    other.bind(str(driver.socket))
+                    assert driver.server.has_failed
+
+        run(scenario())
+
     def test_lost_socket_ends_the_process(self, tmp_path: Path) -> None:
         """A socket that somebody removed serves nobody: the process is to begin anew."""
 

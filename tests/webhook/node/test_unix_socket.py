@@ -69,3 +69,22 @@ class TestListen:
         """The kernel takes no socket's path of more than 107 bytes: said before it is tried."""
         with pytest.raises(ConfigurationError, match="at most 107 bytes"):
             bind(path)
+
+
+class TestReplaced:
+    def test_is_noticed(self, tmp_path: Path) -> None:
+        """A socket of somebody else at the same path is not taken for ours."""
+        path = tmp_path / "csi.sock"
+
+        async def scenario() -> None:
+            server = grpc_server()
+            bound = listen(server, path)
+            await server.start()
+            assert bound.is_there
+            path.unlink()
+            with socket.socket(socket.AF_UNIX) as other:
+                other.bind(str(path))
+                assert not bound.is_there
+            await server.stop(None)
+
+        asyncio.run(scenario())
