@@ -106,7 +106,7 @@ def mount_tmpfs(folder: Path, *, name: str, most_bytes: int) -> None:
     Raises:
         OSError: The kernel refused.
     """
-    options = f"mode=0700,size={most_bytes},nr_inodes=512"
+    options = f"mode=0700,size={most_bytes},nr_inodes=4096"
     try:
         _mount(f"{MARK}-{name}", str(folder), "tmpfs", _SAFE, f"{options},noswap")
     except OSError as error:

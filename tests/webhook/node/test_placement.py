@@ -116,7 +116,7 @@ class TestMounts:
         filled(opened(state, kubelet, most_bytes=2 * MIB), kubelet)
         mount, file_system = options_at(home(state))
         assert {"nosuid", "nodev", "noexec"} <= mount
-        assert {"size=2048k", "mode=700", "nr_inodes=512"} <= file_system
+        assert {"size=2048k", "mode=700", "nr_inodes=4096"} <= file_system
 
     @in_mount_namespace
     def test_old_kernels_have_no_noswap(
@@ -209,6 +209,16 @@ class TestFull:
         assert (place / "credential-bundle.pem").read_bytes() == b"key and chain"
         store.write("csi-1", {"credential-bundle.pem": b"renewed"})
         assert (place / "credential-bundle.pem").read_bytes() == b"renewed"
+
+    @in_mount_namespace
+    def test_many_partners_are_no_hindrance(self, kubelet: Path, state: Path) -> None:
+        """A file for each of a thousand partners fits, the old ones beside the new."""
+        store = opened(state, kubelet)
+        place = filled(store, kubelet)
+        for content in (b"old", b"new"):
+            bundles = {f"d{number}.example.trust-bundle.pem": content for number in range(1000)}
+            store.write("csi-1", {**FILES, **bundles})
+        assert (place / "d999.example.trust-bundle.pem").read_bytes() == b"new"
 
 
 class TestHalfFailed:
