@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,10 +27,12 @@ VOLUMES = [
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> HollowNode:
+def node(tmp_path: Path) -> Iterator[HollowNode]:
     """A node that was never started."""
     options = SimpleNamespace(feature_gates={})
-    return HollowNode(SimpleNamespace(folder=tmp_path, options=options), "n")
+    made = HollowNode(SimpleNamespace(folder=tmp_path, options=options), "n")
+    yield made
+    made.close()
 
 
 class TestMountedPaths:
