@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +215,7 @@ def _sent_chain(connection: Any) -> tuple[str, ...]:
     return tuple([_shared(certificate.public_bytes(_ENCODING_PEM)) for certificate in sent])
 
 
+@lru_cache(maxsize=256)  # The connections of a peer share one parsed certificate.
 def _subject(leaf: x509.Certificate) -> str | None:
     """The subject by RFC 4514; None for one that cannot be read, which proves nothing anyway."""
     try:
