@@ -15,6 +15,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from kubetls_sdk import __version__
@@ -54,7 +55,6 @@ _log = logging.getLogger(__name__)
 STALE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 5.0
 _GATHER_SECONDS: Final = 0.1
-_FILE_SECONDS: Final = 1.0
 _THREADS: Final = 4
 _LONGEST_LABEL: Final = 63
 _BUNDLES: Final = (CLUSTER_TRUST_BUNDLES, CLUSTER_TRUST_BUNDLES_V1BETA1)
@@ -191,7 +191,7 @@ class NodeDriver(Replica):
                 _log.info("node %s has its driver", settings.node_name)
                 await run_all(
                     _keep_looking(keeper),
-                    _keep_following(file, bundles, keeper),
+                    file.follow(partial(_take, bundles, keeper)),
                     end_when_served_changes(seen.api, resource, *_BUNDLES),
                     end_with((seen, certifier.requests, bundles)),
                 )
@@ -250,14 +250,9 @@ async def _keep_looking(keeper: Keeper) -> None:
         keeper.look()
 
 
-async def _keep_following(
-    file: FollowedFile[PlatformConfig], bundles: ZoneBundles, keeper: Keeper
-) -> None:
-    while True:
-        await asyncio.sleep(_FILE_SECONDS)
-        if await asyncio.to_thread(file.look):
-            await _follow(file.current, bundles)
-            keeper.look_at_everything()
+async def _take(bundles: ZoneBundles, keeper: Keeper, config: PlatformConfig) -> None:
+    await _follow(config, bundles)
+    keeper.look_at_everything()
 
 
 async def _follow(config: PlatformConfig, bundles: ZoneBundles) -> None:

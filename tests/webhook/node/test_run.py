@@ -21,7 +21,6 @@ from webhook.api import Api
 from webhook.api.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS
 from webhook.exceptions import WebhookError
 from webhook.names import CSI_DRIVER, bundle_file
-from webhook.node import run as run_module
 from webhook.node.protocol import (
     csi_pb2,
     csi_pb2_grpc,
@@ -189,9 +188,8 @@ class TestDriver:
             await node.NodePublishVolume(publish_request(world, body, world.token(body)))
         assert world.files(body)["example.org.trust-bundle.pem"].decode() == pem
 
-    async def test_configuration_that_changes(self, world, settings, monkeypatch):
+    async def test_configuration_that_changes(self, world, settings):
         """A namespace that may have the mode from now on has it without a restart."""
-        monkeypatch.setattr(run_module, "_FILE_SECONDS", 0.01)
         settings["registration"] = None
         settings["config"].write_text(PLATFORM.replace("[csi, ", "["))
         body = world.add_pod()
