@@ -25,7 +25,7 @@ __all__ = ("BoundSocket", "grpc_server", "listen")
 
 _MOST_PATH_BYTES: Final = 107
 _MOST_MESSAGE_BYTES: Final = 1024 * 1024
-_MOST_CALLS: Final = 1024
+_MOST_CALLS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,17 @@ class BoundSocket:
 
 
 def grpc_server() -> grpc.aio.Server:
-    """A server with bounds: of a message, and of calls at once."""
+    """A server with bounds: of a message, and of calls at once.
+
+    These are more than a node has volumes. Where many wait, and one that a pod has is published
+    again, that call must not be turned away: a kubelet before 1.37 would take the volume down.
+    """
     return grpc.aio.server(
         options=(
             ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
             ("grpc.so_reuseport", 0),
+            ("grpc.server.max_pending_requests", _MOST_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _MOST_CALLS),
         ),
         maximum_concurrent_rpcs=_MOST_CALLS,
     )

@@ -52,8 +52,8 @@ class Driver:
         store.open()
         self.volumes = VolumesDouble(store)
         settings = DriverSettings("csi.example.org", "1.2.3", "node-7", self.socket, self.kubelet)
-        operations = Operations(self.volumes, publish_seconds=5)
-        self.server = Server(self.volumes, settings, operations)
+        self.operations = Operations(self.volumes, publish_seconds=10)
+        self.server = Server(self.volumes, settings, self.operations)
         self.channel = grpc.aio.insecure_channel(f"unix://{self.socket}")
         self.node = csi_pb2_grpc.NodeStub(self.channel)
         self.identity = csi_pb2_grpc.IdentityStub(self.channel)
@@ -330,6 +330,28 @@ class TestPublish:
                 await driver.unpublish()
                 assert (await caller)[0] == Code.ABORTED
                 assert [*(tmp_path / "state").iterdir()] == []
+
+        run(scenario())
+
+    def test_a_thousand_at_once(self, tmp_path: Path) -> None:
+        """While a thousand volumes wait, a running pod keeps its own; in the end all are there."""
+        names = [f"csi-{number}" for number in range(1200)]
+
+        async def scenario() -> None:
+            async with driving(tmp_path) as driver:
+                await driver.publish(publish_request(driver.kubelet, "running"))
+                driver.volumes.gate.clear()
+                waiting = [
+                    asyncio.create_task(driver.publish(publish_request(driver.kubelet, name)))
+                    for name in names
+                ]
+                while len(driver.operations) < len(names) and not any(e.done() for e in waiting):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                await driver.publish(publish_request(driver.kubelet, "running"))
+                driver.volumes.gate.set()
+                await asyncio.gather(*waiting)
+                assert driver.volumes.most_at_once <= 64
+                assert {each.volume_id for each in driver.volumes.store} == {"running", *names}
 
         run(scenario())
 
