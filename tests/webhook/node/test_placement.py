@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +188,16 @@ def another_namespace() -> Iterator[Callable[[], list[str]]]:
         process.communicate(b"\n")
 
 
+def fill_up(disk: Path) -> Path:
+    """Take all room of a file system with folders in one folder."""
+    filler = disk / "filler"
+    filler.mkdir()
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (filler / str(number)).mkdir()
+    return filler
+
+
 class TestFull:
     @in_mount_namespace
     def test_first_write_says_so(self, kubelet: Path, state: Path) -> None:
@@ -209,6 +221,26 @@ class TestFull:
         assert (place / "credential-bundle.pem").read_bytes() == b"key and chain"
         store.write("csi-1", {"credential-bundle.pem": b"renewed"})
         assert (place / "credential-bundle.pem").read_bytes() == b"renewed"
+
+    @in_mount_namespace
+    def test_of_the_state_folder(self, kubelet: Path, state: Path) -> None:
+        """Without room for one folder more, volumes are found again, renewed and removed."""
+        state.mkdir(mode=0o700)
+        mount_tmpfs(state, name="disk", most_bytes=MIB)
+        place = filled(opened(state, kubelet), kubelet)
+        filler = fill_up(state)
+        store = opened(state, kubelet)
+        with pytest.raises(OSError, match="No space left"):
+            store.create(publication(kubelet, "new"))
+        store.remove("new", target(kubelet, "new"))
+        assert [each.volume_id for each in store] == ["csi-1"]
+        store.write("csi-1", {"credential-bundle.pem": b"renewed"})
+        assert (place / "credential-bundle.pem").read_bytes() == b"renewed"
+        store.remove("csi-1", place)
+        assert not place.exists()
+        assert [*state.iterdir()] == [filler]
+        shutil.rmtree(filler)
+        filled(store, kubelet)
 
     @in_mount_namespace
     def test_many_partners_are_no_hindrance(self, kubelet: Path, state: Path) -> None:
