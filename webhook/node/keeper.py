@@ -221,6 +221,7 @@ class Keeper:
             async with asyncio.timeout(self._patience_seconds):
                 while (issuer := self._issuer) is None:
                     await self._sees.wait()
+                cause = "nobody has answered"
                 while True:
                     try:
                         return await issuer.issue(pod, token)

@@ -320,6 +320,15 @@ class TestWait:
             await eventually(world.events)
         assert (caught.value.reason, caught.value.is_retryable) == ("NoAnswer", True)
 
+    async def test_without_any_answer(self, world):
+        """A request that never ends is told as that, and not as a cluster out of sight."""
+        world.patience_seconds = 0.1
+        body = world.add_pod()
+        async with world.keeper(answers_within=60) as keeper:
+            with pytest.raises(IssuanceError, match="nobody has answered") as caught:
+                await published(world, keeper, body)
+        assert (caught.value.reason, caught.value.is_retryable) == ("NoAnswer", True)
+
     async def test_until_the_cluster_is_seen(self, world):
         """Asked before that, the driver answers once it knows."""
         body = world.add_pod()
@@ -355,13 +364,14 @@ class TestRenew:
         body = world.add_pod()
         async with world.signer(), world.keeper() as keeper:
             first = await published(world, keeper, body)
+            key = world.key(body)
             keeper.look()
             assert not len(keeper.worklist)
             world.clock.ahead = LATER
             await keeper.publish(world.publication(body), world.token(body))
             keeper.look()
             await eventually(lambda: world.files(body) != first)
-        assert world.leaf(body).public_key() == world.key(body)
+        assert world.leaf(body).public_key() == world.key(body) != key
         bundle = world.files(body)["credential-bundle.pem"]
         X509Svid.from_pem(
             certificates=bundle[bundle.index(b"-----BEGIN CERT") :],
