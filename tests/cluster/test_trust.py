@@ -28,6 +28,7 @@ from tests.cluster.two_replicas import TwoReplicas
 from tests.waiting import until
 from webhook.api import Api
 from webhook.capabilities import Capabilities
+from webhook.names import CSI_DRIVER
 from webhook.trust import serving_state
 from webhook.trust.serving_certificate import ServingKeeper
 
@@ -143,7 +144,8 @@ class TestBundles:
         path = f"/api/v1/namespaces/{SYSTEM}/configmaps/kubetls-capabilities"
         until(lambda: world.api.exists(path))
         found = Capabilities.parse(world.api.get(path)["data"]["capabilities.json"])
-        assert found == Capabilities("v1", "v1", ())
+        driver = world.api.exists(f"/apis/storage.k8s.io/v1/csidrivers/{CSI_DRIVER}")
+        assert found == Capabilities("v1", "v1", (), csi_driver=driver)
 
     def test_the_pool_is_for_signers_alone(self, world):
         """Another account of ours cannot read it."""
