@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.exceptions import ClusterError
+
 if TYPE_CHECKING:
     from benchmarks.measure import Measure
 
@@ -41,13 +43,22 @@ def main(names: list[str]) -> int:
         return 2
     for name in names or BENCHMARKS:
         print(f"\n{name}: measuring ...", flush=True)
-        rows = []
-        for measure in importlib.import_module(f"benchmarks.{name}").measures():
-            print(line(measure), flush=True)
-            rows.append({"benchmark": name, **measure.as_json()})
+        try:
+            rows = _rows(name)
+        except ClusterError as err:
+            print(f"{name}: {err}", file=sys.stderr)
+            return 1
         save(name, rows)
     print(f"\nwritten to {REPORT}")
     return 0
+
+
+def _rows(name: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for measure in importlib.import_module(f"benchmarks.{name}").measures():
+        print(line(measure), flush=True)
+        rows.append({"benchmark": name, **measure.as_json()})
+    return rows
 
 
 def line(measure: Measure) -> str:
