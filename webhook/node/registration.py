@@ -20,14 +20,12 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from webhook.node.protocol import registration_pb2, registration_pb2_grpc
-from webhook.node.unix_socket import grpc_server, listen
+from webhook.node.unix_socket import SocketServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from grpc.aio import ServicerContext
-
-    from webhook.node.unix_socket import BoundSocket
 
 __all__ = ("Registration", "registration_socket")
 
@@ -53,11 +51,9 @@ class Registration:
     """
 
     def __init__(self, name: str, endpoint: Path, socket: Path) -> None:
-        self._socket = socket
-        self._bound: BoundSocket | None = None
+        self._socket = SocketServer(socket)
         self._service = _RegistrationService(name, endpoint)
-        self._server = grpc_server()
-        registration_pb2_grpc.add_RegistrationServicer_to_server(self._service, self._server)
+        registration_pb2_grpc.add_RegistrationServicer_to_server(self._service, self._socket.server)
 
     @property
     def is_registered(self) -> bool:
@@ -67,8 +63,7 @@ class Registration:
     @property
     def has_failed(self) -> bool:
         """Whether the kubelet has refused the driver, or cannot find it: the process is to end."""
-        is_lost = self._bound is not None and not self._bound.is_there
-        return self._service.has_failed or is_lost
+        return self._service.has_failed or self._socket.is_lost
 
     async def start(self) -> None:
         """Appear in the kubelet's folder.
@@ -77,16 +72,14 @@ class Registration:
             ConfigurationError: The socket's path cannot be one.
             OSError: It cannot be bound.
         """
-        bound = listen(self._server, self._socket)
-        await self._server.start()
-        self._bound = bound
+        await self._socket.start()
 
     async def stop(self) -> None:
         """Vanish from there: the kubelet forgets the driver, and no volume of it."""
-        bound, self._bound = self._bound, None
-        await self._server.stop(_GRACE_SECONDS)
+        bound = self._socket.forget()
+        await self._socket.server.stop(_GRACE_SECONDS)
         if bound is not None and bound.is_there:
-            self._socket.unlink(missing_ok=True)
+            bound.path.unlink(missing_ok=True)
 
 
 class _RegistrationService(registration_pb2_grpc.RegistrationServicer):

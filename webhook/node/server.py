@@ -27,7 +27,7 @@ from webhook.node.publication import (
     parse_volume_id,
 )
 from webhook.node.status import refusals
-from webhook.node.unix_socket import grpc_server, listen
+from webhook.node.unix_socket import SocketServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from webhook.node.operations import Volumes
-    from webhook.node.unix_socket import BoundSocket
 
 __all__ = ("DriverSettings", "Server")
 
@@ -78,20 +77,18 @@ class Server:
         self, volumes: Volumes, settings: DriverSettings, operations: Operations | None = None
     ) -> None:
         self._operations = operations if operations is not None else Operations(volumes)
-        self._socket = settings.socket
-        self._bound: BoundSocket | None = None
-        self._server = grpc_server()
-        csi_pb2_grpc.add_IdentityServicer_to_server(
-            _IdentityService(volumes, settings), self._server
-        )
+        self._path = settings.socket
+        self._socket = SocketServer(settings.socket)
+        server = self._socket.server
+        csi_pb2_grpc.add_IdentityServicer_to_server(_IdentityService(volumes, settings), server)
         csi_pb2_grpc.add_NodeServicer_to_server(
-            _NodeService(volumes, settings, self._operations), self._server
+            _NodeService(volumes, settings, self._operations), server
         )
 
     @property
     def has_failed(self) -> bool:
         """Whether somebody has removed or replaced the socket: the process is to begin anew."""
-        return self._bound is not None and not self._bound.is_there
+        return self._socket.is_lost
 
     async def start(self) -> None:
         """Listen and serve; one start for each object.
@@ -100,16 +97,14 @@ class Server:
             ConfigurationError: The socket's path cannot be one.
             OSError: It cannot be bound.
         """
-        bound = listen(self._server, self._socket)
-        await self._server.start()
-        self._bound = bound
-        _log.info("the kubelet is served at %s", self._socket)
+        await self._socket.start()
+        _log.info("the kubelet is served at %s", self._path)
 
     async def stop(self) -> None:
         """Take no more calls, cancel what is under way, and wait until that is cleaned up."""
-        self._bound = None
+        self._socket.forget()
         await self._operations.stop()
-        await self._server.stop(_GRACE_SECONDS)
+        await self._socket.server.stop(_GRACE_SECONDS)
         await self._operations.stop()
 
 

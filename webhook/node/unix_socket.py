@@ -21,7 +21,7 @@ from kubetls_sdk.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ("BoundSocket", "grpc_server", "listen")
+__all__ = ("BoundSocket", "SocketServer", "grpc_server", "listen")
 
 _MOST_PATH_BYTES: Final = 107
 _MOST_MESSAGE_BYTES: Final = 1024 * 1024
@@ -84,6 +84,43 @@ def listen(server: grpc.aio.Server, path: Path) -> BoundSocket:
     finally:
         os.umask(before)
     return BoundSocket(path, _identity(path))
+
+
+class SocketServer:
+    """A server and its socket; one start for each object.
+
+    Args:
+        path: Of the socket.
+
+    Attributes:
+        server: Takes the services, before the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bound: BoundSocket | None = None
+        self.server = grpc_server()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody has removed or replaced the socket while we serve."""
+        return self._bound is not None and not self._bound.is_there
+
+    async def start(self) -> None:
+        """Listen and serve.
+
+        Raises:
+            ConfigurationError: The socket's path cannot be one.
+            OSError: It cannot be bound.
+        """
+        bound = listen(self.server, self._path)
+        await self.server.start()
+        self._bound = bound
+
+    def forget(self) -> BoundSocket | None:
+        """Give the socket up, before the end: what becomes of it is no loss any more."""
+        bound, self._bound = self._bound, None
+        return bound
 
 
 def _identity(path: Path) -> tuple[int, int]:
