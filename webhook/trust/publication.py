@@ -31,6 +31,7 @@ from webhook.trust.labels import MANAGED, WITHDRAWN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kubetls_sdk.spiffe_id import TrustDomain
     from webhook.config import Partner, PlatformConfig, Zone
 
 __all__ = (
@@ -108,11 +109,7 @@ def of_zone(zone: Zone, bundle: TrustBundle, *, partner: Partner | None = None) 
     Raises:
         ConfigurationError: The bundle is of another domain, or the API server would not take it.
     """
-    if bundle.trust_domain != zone.trust_domain:
-        raise ConfigurationError(
-            f"expected authorities of {str(zone.trust_domain)!r} in zone {zone.name!r},"
-            f" got those of {str(bundle.trust_domain)!r}"
-        )
+    _check_domain(bundle, zone.trust_domain, f"in zone {zone.name!r}")
     return Publication(
         bundle_name(zone.signer_name, zone.trust_domain),
         zone.signer_name,
@@ -140,11 +137,7 @@ def of_partner(
     Raises:
         ConfigurationError: The bundle is of another domain, or the API server would not take it.
     """
-    if bundle.trust_domain != partner.trust_domain:
-        raise ConfigurationError(
-            f"expected authorities of {str(partner.trust_domain)!r} for partner {partner.name!r},"
-            f" got those of {str(bundle.trust_domain)!r}"
-        )
+    _check_domain(bundle, partner.trust_domain, f"for partner {partner.name!r}")
     return Publication(
         partner_bundle_name(partner.name),
         PARTNER_SIGNER_NAME,
@@ -192,3 +185,11 @@ def fallback_name(zone: Zone) -> str:
 def partner_fallback_name(partner: Partner) -> str | None:
     """Name the ConfigMap of a bundle that is fetched; one that is configured needs none."""
     return None if partner.federated is None else f"kubetls-partner-{partner.name}"
+
+
+def _check_domain(bundle: TrustBundle, expected: TrustDomain, where: str) -> None:
+    if bundle.trust_domain != expected:
+        raise ConfigurationError(
+            f"expected authorities of {str(expected)!r} {where},"
+            f" got those of {str(bundle.trust_domain)!r}"
+        )
